@@ -311,8 +311,9 @@ def _card(lab: Lab) -> str:
         row = rows.setdefault(cell.name, dict.fromkeys(GRADED, 0))
         row[cell.kind] += cell.points
     lines = [
-        f"**{lab.points} points, about {lab.hours:g} hour{'s' * (lab.hours != 1)}.** Visible tests answer at once; hidden"
-        " tests run when the lab is graded; written answers are read by a person.",
+        f"**{lab.points} points, about {lab.hours:g} hour{'s' * (lab.hours != 1)}.** Visible"
+        " tests answer at once; hidden tests run when the lab is graded; written answers are read"
+        " by a person.",
         "",
         "| task | visible | hidden | written |",
         "|---|---:|---:|---:|",
