@@ -221,7 +221,7 @@ def _check(path: Path, lab: Lab) -> None:
 
 def reference_sources(lab: Lab) -> list[str]:
     """What `reference()` executes: every given and task cell of the reference, in order."""
-    marks = re.compile(rf"^\s*({BEGIN_SOLUTION}|{END_SOLUTION})\s*\n?", re.M)
+    marks = re.compile(rf"^[ \t]*({BEGIN_SOLUTION}|{END_SOLUTION})[ \t]*\n?", re.M)
     return [marks.sub("", cell.source) for cell in lab.cells if cell.kind in ("given", "task")]
 
 

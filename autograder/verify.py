@@ -19,7 +19,7 @@ from autograder.authoring import (
     source_notebook,
 )
 from autograder.course import Course, CourseError
-from autograder.trial import Trial, Verdicts, run_trials
+from autograder.engine.pool import Trial, Verdicts, run_trials
 from autograder.variants import alternative_answers, leaks, wrong_answers
 
 MIN_WRONG = 5

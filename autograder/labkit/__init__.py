@@ -1,0 +1,1 @@
+"""The teaching harness that the labs import."""
