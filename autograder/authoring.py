@@ -135,6 +135,8 @@ def read_cells(path: Path, text: str) -> tuple[dict[str, Any], list[tuple[int, s
         except yaml.YAMLError as error:
             raise CourseError(f"{path}:1: the YAML header cannot be read: {error}") from error
     lines = [n for n, line in enumerate(text.splitlines(), 1) if re.match(r"# %%(\s|$)", line)]
+    if len(cells) == len(lines) + 1 and not re.search(r"^(?!#|$)", cells[0].source, re.M):
+        del cells[0]  # a comment at the head of the file
     if len(lines) != len(cells):
         raise CourseError(f"{path}: {len(cells)} cells but {len(lines)} lines that start with # %%")
     return meta, [

@@ -68,6 +68,7 @@ class Verdicts:
 
 @dataclass
 class _Running:
+    number: int
     process: BaseProcess
     trial: Trial
     folder: Path
@@ -88,29 +89,29 @@ def run_trials(
     """
     warm(imports)
     context = multiprocessing.get_context("fork")
-    waiting = list(trials)
+    waiting = list(enumerate(trials))
     running: list[_Running] = []
     done: dict[int, Verdicts] = {}
     with tempfile.TemporaryDirectory(prefix="trials-") as scratch:
         try:
             while waiting or running:
                 while waiting and len(running) < jobs:
-                    trial = waiting.pop(0)
+                    number, trial = waiting.pop(0)
                     folder = Path(tempfile.mkdtemp(dir=scratch))
                     process = context.Process(target=_supervise, args=(trial, folder))
                     process.start()
-                    running.append(_Running(process, trial, folder))
+                    running.append(_Running(number, process, trial, folder))
                 wait([item.process.sentinel for item in running])
                 for item in [item for item in running if not item.process.is_alive()]:
                     running.remove(item)
                     item.process.join()
-                    done[id(item.trial)] = _read(item)
-                    on_done(done[id(item.trial)])
+                    done[item.number] = _read(item)
+                    on_done(done[item.number])
         finally:
             for item in running:
                 item.process.terminate()
                 item.process.join()
-    return [done[id(trial)] for trial in trials]
+    return [done[number] for number in range(len(trials))]
 
 
 def warm(imports: Iterable[str]) -> None:
