@@ -1,37 +1,60 @@
 """The command line: `autograder COMMAND`, also `python -m autograder COMMAND`.
 
-Exit status: 0 all is well, 1 a student's work or a lab falls short, 2 bad usage or input, 3 the
-machinery failed, 130 interrupted.
+The commands are those of the modules in `autograder.commands`, whichever are there: a student's
+bundle has only the student's.  Exit status: 0 all is well, 1 a student's work or a lab falls short,
+2 bad usage or input, 3 the machinery failed, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 
 import click
 
-from autograder.commands import author, instructor, student
+from autograder import __version__, commands
 from autograder.course import CourseError
 
+AUDIENCES = ("Students", "Instructors", "Authors")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="mlsys-course", prog_name="autograder")
+
+class Cli(click.Group):
+    """A group whose help lists the commands by who uses them."""
+
+    audience: dict[str, str]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for audience in AUDIENCES:
+            rows = [
+                (name, command.get_short_help_str(width))
+                for name, command in self.commands.items()
+                if self.audience[name] == audience
+            ]
+            if rows:
+                with formatter.section(audience):
+                    formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Cli, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="autograder")
 def cli() -> None:
     """Make, check and grade the labs of the course.
 
-    \b
-    students      check
-    instructors   bundle, collect, grade, feedback, export, doctor
-    authors       release, verify
-
-    Exit status: 0 all is well, 1 a student's work or a lab falls short, 2 bad usage or input,
-    3 the machinery failed.
+    `autograder COMMAND --help` explains a command. Exit status: 0 all is well, 1 a student's work
+    or a lab falls short, 2 bad usage or input, 3 the machinery failed.
     """
 
 
-for module in (student, instructor, author):
-    for command in module.COMMANDS:
+cli.audience = {}
+for found in pkgutil.iter_modules(commands.__path__):
+    module = importlib.import_module(f"{commands.__name__}.{found.name}")
+    for command in getattr(module, "COMMANDS", ()):
         cli.add_command(command)
+        cli.audience[command.name] = module.AUDIENCE
 
 
 def main() -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
-from autograder import authoring
-from autograder import verify as gate
 from autograder.commands.common import console, in_course
 from autograder.course import Course
-from autograder.engine.pool import Verdicts
+
+if TYPE_CHECKING:
+    from autograder.engine.pool import Verdicts
+
+AUDIENCE = "Authors"
 
 
 @click.command(epilog="Example: autograder release parameter_server")
@@ -21,6 +24,8 @@ from autograder.engine.pool import Verdicts
 @in_course
 def release(course: Course, labs: tuple[str, ...], check: bool) -> None:
     """Regenerate labs/ from solutions/: nbgrader takes solutions and hidden tests out."""
+    from autograder import authoring
+
     names = course.select(labs)
     changed = authoring.release(course, names, check=check)
     for name in names:
@@ -45,6 +50,8 @@ def verify(course: Course, labs: tuple[str, ...], repeat: int, jobs: int, cascad
     points of its task, each style in alternative.py keeps them all, and nothing secret stands in
     labs/ or book/. Exits 1 on any miss.
     """
+    from autograder import verify as gate
+
     screen = console()
     with screen.status("") as status:
 

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 import click
 
+AUDIENCE = "Instructors"
 COMMANDS: tuple[click.Command, ...] = ()
