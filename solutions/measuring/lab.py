@@ -1035,7 +1035,11 @@ for p in (0.5, 0.01, 1e-6, 1e-12, 1e-18):
             look="1 - p is rounded to 1 for small p: math.log1p and math.expm1 keep the digits",
         )
         expect_close(
-            student.leaf_budget(p, k), ref.leaf_budget(p, k), f"leaf_budget({p}, {k})", rtol=1e-9
+            student.leaf_budget(p, k),
+            ref.leaf_budget(p, k),
+            f"leaf_budget({p}, {k})",
+            rtol=1e-9,
+            look="the inverse of fanout, with math.log1p and math.expm1 too",
         )
 drawn = random.random((40_000, 20)) < 0.03
 share = float(np.mean(drawn.any(axis=1)))
@@ -1176,6 +1180,17 @@ def interval(before, after, **options):
     return low, high
 
 
+for which in ("before", "after"):
+    samples = {"before": noisy(2.0, 31), "after": noisy(1.0, 24)}
+    samples[which][5] *= 1000
+    low, high = interval(**samples, B=B)
+    expect(
+        1.5 < low < high < 2.5,
+        f"twice as fast, but one time {which} the change is a thousand times longer: your interval is"
+        f" [{low:.3f}, {high:.3f}]",
+        "the ratio of the medians, before divided by after",
+    )
+
 covered, widths, right_widths, trials = 0, [], [], 200
 for trial in range(trials):
     speedup = float(random.choice([0.8, 1.02, 1.25, 3.0]))
@@ -1189,7 +1204,7 @@ expect(
     covered >= 0.9 * trials,
     f"{trials} experiments with 31 times before and 24 after: the true speed-up lies in your interval in"
     f" {covered}; 180 are asked for",
-    "medians, not means: one time in twenty is eight times too long; before divided by after",
+    "each resampling draws as many times as there are, from before and from after by itself",
 )
 wide = np.mean(widths) / np.mean(right_widths)
 expect(
@@ -1331,3 +1346,12 @@ plot_vs(
 # *1 point each, at most 3: other machine for the baseline (run both on one, interleaved); no warm-up after a restart (warm up, or report the first run by itself); mean of ten without spread (all times, median, confidence interval of the ratio); nothing of sizes, data, versions, clock frequency, other load; no bound given (which fraction of the roofline is reached).*
 # *2 points: what to do is concrete enough to be carried out.*
 # ### END SOLUTION
+
+# %% [markdown]
+# ## At real scale
+#
+# `torch.utils.benchmark.Timer` is a stopwatch like yours (it warms up, chooses `inner` itself and compares medians), NVIDIA's Nsight
+# Compute draws the roofline of a GPU kernel from counters of the hardware, and MLPerf's load generator asks for percentiles and for as
+# many queries as its confidence intervals need. What you built is what they do; what they add is that they count the bytes that
+# really moved instead of those that had to. The chapter's further reading begins with Hoefler and Belli, *Scientific
+# benchmarking of parallel computing systems* (SC 2015): twelve rules, and how few papers keep them.

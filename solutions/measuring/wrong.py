@@ -302,7 +302,7 @@ def limited_by(flops, moved, sent, machine):
     return "memory" if flops / moved < ridge(machine["peak"], machine["bandwidth"]) else "compute"
 
 
-# %% roofline: no array, no infinite intensity
+# %% roofline: a roof that is rounded at the ridge
 def attainable(intensity, peak, bandwidth):
     return peak / (1 + peak / (intensity * bandwidth + 1e-300))
 
