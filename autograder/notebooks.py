@@ -15,7 +15,7 @@ from typing import Any
 
 from autograder.course import CourseError
 
-MAX_BYTES = 25_000_000
+MAX_BYTES = 50_000_000
 """A larger notebook is not read: a lab's own is below one per cent of this."""
 KINDS_BY_PREFIX = ("test", "hidden", "written", "given")
 

@@ -1,8 +1,56 @@
-"""The instructor's commands."""
+"""The instructor's commands that need no grading engine: `bundle`, `collect`, `export`."""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from pathlib import Path
+
 import click
+from rich.table import Table
+from rich.text import Text
+
+from autograder.commands.common import console, in_class
+from autograder.course import Course
 
 AUDIENCE = "Instructors"
-COMMANDS: tuple[click.Command, ...] = ()
+File = click.Path(path_type=Path, dir_okay=False)
+STYLES = {"taken": "green", "replaced": "green", "refused": "red", "skipped": "dim"}
+
+
+@click.command(epilog="Example: autograder collect ~/Downloads/submissions.zip --roster roster.csv")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--roster", type=File, metavar="CSV", help="Who is who: a CSV with a column id.")
+@in_class
+def collect(course: Course, source: Path, roster: Path | None) -> None:
+    """Take in submissions from a folder, a zip or a platform's download.
+
+    SOURCE may be a folder or a zip of notebooks (student/lab.ipynb, student_lab.ipynb, ...), what
+    Canvas, Moodle or Gradescope let you download, or the inbound folder of nbgrader's exchange;
+    zips within are opened. Running it again changes nothing; a later submission replaces an
+    earlier one, never the other way round. Exits 1 when something was refused.
+    """
+    from autograder.collect import collect as take_in
+    from autograder.roster import read_roster
+
+    rows = take_in(course, source, read_roster(roster) if roster else None)
+    table = Table("student", "lab", "received (UTC)", "by", "", "file", "why")
+    for row in rows:
+        table.add_row(
+            Text(row.student),
+            row.lab,
+            f"{row.received:%Y-%m-%d %H:%M:%S}" if row.received else "",
+            row.clock,
+            Text(row.verdict, style=STYLES[row.verdict]),
+            Text(row.origin),
+            Text(row.reason),
+        )
+    counts = Counter[str](row.verdict for row in rows)
+    if rows:
+        console().print(table)
+    click.echo(", ".join(f"{counts[verdict]} {verdict}" for verdict in STYLES))
+    if counts["refused"]:
+        sys.exit(1)
+
+
+COMMANDS = (collect,)

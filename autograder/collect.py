@@ -1,0 +1,231 @@
+"""Take in what students handed in: any download in, `submitted/<student>/<lab>/` out.
+
+Each submission is taken whole or not at all, a newer one is never replaced by an older, and doing
+it twice changes nothing.  One `Row` says of every file what became of it, and why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from autograder import notebooks
+from autograder.course import Course, CourseError, MachineryError
+from autograder.intake import Found, Refused, files
+from autograder.platforms import STAMP, Sender, parse_time, sender
+from autograder.roster import Roster, safe_id
+
+Verdict = Literal["taken", "replaced", "skipped", "refused"]
+METADATA = "submission_metadata.yml"
+"""Gradescope's list of who handed in what, and when."""
+STAMP_FILE = "timestamp.txt"
+MAX_TIMES = 20_000_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one file of the source; `clock` says whose time `received` is."""
+
+    verdict: Verdict
+    origin: str
+    reason: str = ""
+    student: str = ""
+    lab: str = ""
+    received: datetime | None = None
+    clock: str = ""
+
+
+def collect(course: Course, source: Path, roster: Roster | None = None) -> list[Row]:
+    """Take the submissions in `source`, a folder or a zip, into the class.
+
+    Raises `CourseError` when `source` is neither, or is the class itself, and `MachineryError` when
+    the class cannot be written to or another run is taking submissions in.
+    """
+    if not course.lab_names():
+        raise CourseError(f"{course.root}: this course has no labs to collect")
+    if source.exists() and course.submitted.resolve() in (
+        source.resolve(),
+        *source.resolve().parents,
+    ):
+        raise CourseError(f"{source}: these are the collected submissions themselves")
+    with _alone(course):
+        desk = _Desk(course, roster)
+        for item in files(source, lambda name: name in (METADATA, STAMP_FILE)):
+            desk.read_times(item)
+        for item in files(source, _is_notebook):
+            if row := desk.take(item):
+                desk.rows.append(row)
+    return sorted(desk.rows, key=lambda row: (row.student, row.lab, row.origin))
+
+
+def _is_notebook(name: str) -> bool:
+    return name.lower().endswith(".ipynb")
+
+
+class _Desk:
+    """Where one run puts each file, and what it has noted so far."""
+
+    def __init__(self, course: Course, roster: Roster | None) -> None:
+        self.course, self.roster = course, roster
+        self.labs = course.lab_names()
+        self.rows: list[Row] = []
+        self.gradescope: dict[str, Any] = {}
+        self.stamps: dict[tuple[str, ...], datetime] = {}
+        self.names: dict[str, str] = {}
+
+    def read_times(self, item: Found | Refused) -> None:
+        """Keep what Gradescope's metadata file and nbgrader's timestamps say."""
+        if isinstance(item, Refused) or len(item.data) > MAX_TIMES:
+            return
+        text = item.data.decode("utf-8", "replace")
+        if item.parts[-1] == METADATA:
+            import yaml
+
+            with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError):
+                loaded = yaml.load(text, Loader=yaml.BaseLoader)
+                self.gradescope = loaded if isinstance(loaded, dict) else {}
+        elif item.parts[-1] == STAMP_FILE and (time := parse_time(text)):
+            self.stamps[item.parts[:-1]] = time
+
+    def take(self, item: Found | Refused) -> Row | None:
+        """Store one file; None for a file that only served the others."""
+        if isinstance(item, Refused):
+            return Row("refused", item.origin, item.reason)
+        if item.parts[-1] in (METADATA, STAMP_FILE):
+            return None
+        if not _is_notebook(item.parts[-1]):
+            return Row("skipped", item.origin, "not a notebook")
+        parts = tuple(unicodedata.normalize("NFC", part) for part in item.parts)
+        told = sender(parts, self.labs, self.gradescope)
+        lab, problem = self._lab(item, told)
+        if problem:
+            return Row("refused", item.origin, problem)
+        student, remark = self._student(told)
+        if not student:
+            return Row("refused", item.origin, remark, lab=lab)
+        received, clock = item.time, item.clock
+        if item.parts[:-1] in self.stamps:
+            received, clock = self.stamps[item.parts[:-1]], STAMP_FILE
+        if told.time:
+            received, clock = told.time, told.clock
+        verdict, reason = self._store(student, lab, item.data, received)
+        reasons = "; ".join(filter(None, [reason, remark, told.remark]))
+        return Row(verdict, item.origin, reasons, student, lab, received, clock)
+
+    def _lab(self, item: Found, told: Sender) -> tuple[str, str]:
+        """The lab of a notebook, or why it cannot be taken."""
+        known = ", ".join(self.labs)
+        try:
+            says = notebooks.parse(Path(item.origin), item.data).lab
+        except CourseError as error:
+            why = str(error).partition(": ")[2]
+            return told.lab, "" if told.lab else f"{why}, and its name tells no lab ({known})"
+        if says and says not in self.labs:
+            return "", f"it is of another course or lab: {says}"
+        if says and told.lab and says != told.lab:
+            return "", f"its name says {told.lab}, it is the notebook of {says}"
+        lab = says or told.lab
+        return lab, "" if lab else f"neither its name nor its metadata tell a lab ({known})"
+
+    def _student(self, told: Sender) -> tuple[str, str]:
+        """The id under which a submission is kept and a remark, or nothing and why."""
+        if self.roster and (student := self.roster.find(told.words)):
+            return student, ""
+        student = safe_id(told.student)
+        if not student:
+            return "", "its name does not say whose it is"
+        other = self.names.setdefault(student, told.student)
+        if other != told.student:
+            return "", f"{told.student!r} and {other!r} would both be {student}: use a roster"
+        return student, "not in the roster" if self.roster else ""
+
+    def _store(
+        self, student: str, lab: str, data: bytes, received: datetime
+    ) -> tuple[Verdict, str]:
+        target = self.course.submitted / student / lab
+        notebook = target / f"{lab}.ipynb"
+        if notebook.is_file():
+            earlier = received_at(target)
+            if notebook.read_bytes() == data:
+                return "skipped", "already there"
+            if earlier and earlier >= received:
+                return "skipped", f"one of {_shown(earlier)} is there"
+            _write(self.course, target, data, received)
+            return "replaced", f"the one of {_shown(earlier)}" if earlier else "an earlier one"
+        _write(self.course, target, data, received)
+        return "taken", ""
+
+
+def received_at(folder: Path) -> datetime | None:
+    """When the submission in a folder came in, as its timestamp.txt says."""
+    try:
+        return parse_time((folder / STAMP_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _shown(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _incoming(course: Course) -> Path:
+    return course.class_dir / ".incoming"
+
+
+def _write(course: Course, target: Path, data: bytes, received: datetime) -> None:
+    """Put a submission in place whole: written beside, then moved, the older one out of the way."""
+    name = f"{target.parent.name}+{target.name}"
+    fresh, old = _incoming(course) / f"{name}.new", _incoming(course) / f"{name}.old"
+    try:
+        fresh.mkdir()
+        (fresh / f"{target.name}.ipynb").write_bytes(data)
+        (fresh / STAMP_FILE).write_text(f"{received:{STAMP}} UTC\n", encoding="utf-8")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+    except OSError as error:
+        raise MachineryError(
+            f"{target}: cannot be written: {error.strerror};"
+            " what was taken before is there, run it again for the rest"
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(course: Course) -> Iterator[None]:
+    """Hold the class's door for one run, and first put right what an interrupted one left."""
+    folder = _incoming(course)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("w")
+    except OSError as error:
+        raise MachineryError(f"{course.class_dir}: cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineryError(f"{course.class_dir}: another collect is at work there") from None
+        _put_right(course)
+        try:
+            yield
+        finally:
+            _put_right(course)
+
+
+def _put_right(course: Course) -> None:
+    """Move back what was moved out of the way for a submission that never came; clear the rest."""
+    for old in _incoming(course).glob("*.old"):
+        student, _, lab = old.name.removesuffix(".old").rpartition("+")
+        target = course.submitted / student / lab
+        if not target.exists():
+            old.rename(target)
+    for left in _incoming(course).iterdir():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
