@@ -2,7 +2,7 @@
 
 Each module has one idea: `kernel` the surroundings of executed cells, `formulas` KaTeX, `figures`
 SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
-under a chapter's title.
+under a chapter's title, `folds` hidden answers, `site` the frame around every page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from . import boxes, figures, formulas, heads, kernel, laws
+from docutils import nodes
+
+from . import boxes, figures, folds, formulas, heads, kernel, laws, site
 from .places import BOOK, ROOT
 
 VERSION = "1"
@@ -36,8 +38,12 @@ def setup(app: Any) -> dict[str, Any]:
         sys.path.insert(0, str(ROOT))
     kernel.prepare()
     app.connect("config-inited", settle_paths)
-    app.connect("config-inited", lambda app, config: formulas.set_up(app, config))
+    app.connect("config-inited", formulas.set_up)
+    app.connect("config-inited", site.set_up)
+    app.connect("html-page-context", site.add_context, priority=900)
+    app.connect("html-collect-pages", site.extra_pages)
     app.connect("build-finished", formulas.copy_styles)
+    app.connect("build-finished", site.finish)
     for name in boxes.PLAIN:
         app.add_directive(name, boxes.Box)
     app.add_directive("law", boxes.Law)
@@ -50,8 +56,10 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-resolved", laws.fill)
     app.connect("doctree-resolved", heads.insert)
     app.connect("doctree-resolved", figures.require_alt)
-    from docutils import nodes
-
+    app.connect("doctree-resolved", folds.convert, priority=900)
+    app.add_node(
+        folds.fold, html=(folds.visit, folds.depart), singlehtml=(folds.visit, folds.depart)
+    )
     images = (figures.visit_image, figures.depart_image)
     app.add_node(nodes.image, override=True, html=images, singlehtml=images)
     return {"version": VERSION, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -92,7 +92,7 @@ class Law(Box):
 
 
 class LabBox(SphinxDirective):
-    """`{lab} slug`: what the reader builds, hours, points per task, and the notebook to download."""
+    """`{lab} slug`: what the reader builds, hours, points per task, the notebook to download."""
 
     has_content = True
     required_arguments = 1

@@ -1,4 +1,4 @@
-"""The surroundings in which chapters run: one figure style, one thread, no code for either on the page."""
+"""The surroundings of executed cells: one figure style, one thread, no code for either on a page."""
 
 from __future__ import annotations
 

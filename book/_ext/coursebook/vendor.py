@@ -40,6 +40,21 @@ KATEX = Pin(
     "0.16.22",
     "XCHRdUw4lf3SKBaJe4EvgqIuWwkPSo9XoeO8GjQW94Bp7TWv9hNhzZjZ+OH9yf1UmLygb7DIT5GSFQiyt16zYg==",
 )
+SERIF = Pin(
+    "@fontsource-variable/source-serif-4",
+    "5.3.1",
+    "4Rtay22SC4lMvw11r/+9kxANB6P3M0X8s1NudBC2v0J1KU2y3DcMoNcT3lBoZ/CqLirzf+StlO6UlJilyrvaUg==",
+)
+SANS = Pin(
+    "@fontsource-variable/source-sans-3",
+    "5.3.1",
+    "u0p5Z/PM2e1uxYOMiodLM6NVzxHwULcB6Oi7QSr2WU/sdoLBFP/BeOZ3YYHeJ6rHsjPZA1nZweZVaV7sf2MAyQ==",
+)
+AXE = Pin(
+    "axe-core",
+    "4.10.3",
+    "Xm7bpRXnDSX2YE2YFfBk2FnF0ep6tmG7xPh8iHee8MIcrgq762Nkce856dYtJYLkuIoYZvGfTs/PbZhideTcEg==",
+)
 
 
 class VendorError(Exception):

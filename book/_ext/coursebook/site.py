@@ -1,0 +1,129 @@
+"""The frame around every page: its templates, what they need to know, and what is left out."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sphinx.util import logging
+
+from .places import BOOK, prefix, short_name
+from .vendor import SANS, SERIF, VendorError, package
+
+LOGGER = logging.getLogger(__name__)
+TEMPLATES = Path(__file__).with_name("templates")
+FONTS = {
+    "serif.woff2": (SERIF, "source-serif-4-latin-wght-normal.woff2"),
+    "serif-italic.woff2": (SERIF, "source-serif-4-latin-wght-italic.woff2"),
+    "sans.woff2": (SANS, "source-sans-3-latin-wght-normal.woff2"),
+}
+PRELOADED = ("serif.woff2", "sans.woff2")
+DROPPED = ("scripts", "styles", "vendor", "locales", "images", "webpack-macros.html")
+DROPPED += ("sbt-webpack-macros.html", "sphinx-thebe.css", "sphinx-thebe.js", "copybutton.js")
+DROPPED += ("copybutton.css", "copybutton_funcs.js", "clipboard.min.js", "togglebutton.js")
+DROPPED += ("togglebutton.css", "design-tabs.js", "copy-button.svg", "check-solid.svg")
+DROPPED += ("play-solid.svg", "exercise.css", "proof.css", "basic.css", "sphinx_highlight.js")
+FOOTER = {
+    "reference/where": "Where everything is",
+    "reference/cite": "How to cite",
+    "reference/status": "Execution status",
+    "reference/errata": "Errata",
+}
+WORDS = 28
+
+
+def set_up(app: Any, config: Any) -> None:
+    """Use our templates and fetch the fonts, or say that the readers' own will do."""
+    config.templates_path = [str(TEMPLATES), *config.templates_path]
+    try:
+        app.coursebook_fonts = {
+            name: package(pin) / "files" / file for name, (pin, file) in FONTS.items()
+        }
+    except VendorError as error:
+        app.coursebook_fonts = {}
+        LOGGER.info("text is set in the reader's own fonts: %s", error)
+
+
+def add_context(
+    app: Any, pagename: str, template: str, context: dict[str, Any], doctree: Any
+) -> None:
+    """Tell the template what only the extension knows."""
+    body = context.get("body", "")
+    description = describe(app, pagename, body)
+    context["html_title"] = app.config.html_title
+    context["coursebook_description"] = description
+    context["coursebook_social"] = social(app, pagename, context.get("title", ""), description)
+    context["coursebook_fonts"] = [name for name in PRELOADED if name in app.coursebook_fonts]
+    context["coursebook_math"] = 'class="katex' in body
+    context["coursebook_design"] = 'class="sd-' in body
+    context["coursebook_version"] = static_version()
+    context["coursebook_pagefind"] = bool(os.environ.get("COURSEBOOK_PAGEFIND"))
+    context["coursebook_base"] = app.config.html_baseurl or "/"
+    context["coursebook_footer"] = [
+        (prefix(app) + page, name)
+        for page, name in FOOTER.items()
+        if prefix(app) + page in app.env.found_docs
+    ]
+
+
+def static_version() -> str:
+    """Changes with the site's own styles and scripts, so that browsers fetch them anew."""
+    files = sorted((BOOK / "_static").glob("book.*"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
+def describe(app: Any, pagename: str, body: str) -> str:
+    """The description from the page's front matter, or its first words."""
+    from .chapters import front_matter
+
+    path = BOOK / f"{short_name(pagename)}.md"
+    if path.is_file():
+        given = front_matter(path.read_text(encoding="utf-8")).get("description")
+        if given:
+            return str(given)
+    paragraph = re.search(r"<p>(.*?)</p>", body, re.S)
+    words = html.unescape(re.sub(r"<[^>]+>", "", paragraph[1])).split() if paragraph else []
+    return " ".join(words[:WORDS]) or str(app.config.html_title)
+
+
+def social(app: Any, pagename: str, title: str, description: str) -> str:
+    """Open Graph tags; they name addresses but load nothing."""
+    tags = {
+        "og:title": html.unescape(re.sub(r"<[^>]+>", "", title)) or app.config.html_title,
+        "og:description": description,
+        "og:type": "website" if pagename == app.config.root_doc else "article",
+        "og:site_name": app.config.html_title,
+    }
+    return "\n  ".join(
+        f'<meta property="{name}" content="{html.escape(str(value), quote=True)}">'
+        for name, value in tags.items()
+    )
+
+
+def extra_pages(app: Any) -> Any:
+    """The page for addresses that do not exist."""
+    yield "404", {"title": "No such page"}, "404.html"
+
+
+def finish(app: Any, exception: Exception | None) -> None:
+    """Add the fonts, leave out what the theme brought and no page uses."""
+    if exception or app.builder.format != "html":
+        return
+    static = Path(app.outdir) / "_static"
+    fonts = static / "fonts"
+    fonts.mkdir(parents=True, exist_ok=True)
+    for name, source in app.coursebook_fonts.items():
+        shutil.copy(source, fonts / name)
+    for pin in (SERIF, SANS) if app.coursebook_fonts else ():
+        shutil.copy(package(pin) / "LICENSE", fonts / f"LICENSE-{pin.folder}.txt")
+    for name in DROPPED:
+        path = static / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
