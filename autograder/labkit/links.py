@@ -138,7 +138,8 @@ class Comm:
         self.bytes_out += len(view)
         self.messages += 1
         self.links[to].send(LENGTH.pack(len(view)))
-        self.links[to].send(view)
+        if len(view):  # the reader of an empty message may have left after its header
+            self.links[to].send(view)
 
     def isend(self, to: int, data: bytes | bytearray | memoryview) -> threading.Thread:
         """Send in the background; `join()` the answer before the next message to that rank."""
