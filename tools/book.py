@@ -190,8 +190,8 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
         clean(line) for line in done.stderr.splitlines() if WARNING.match(strip_colour(line))
     ]
     if done.returncode and not problems:
-        tail = [line for line in strip_colour(done.stderr).splitlines() if line.strip()][-3:]
-        problems = [f"Jupyter Book ended with status {done.returncode}: " + " | ".join(tail)]
+        causes = re.findall(r"^\w+(?:Error|Exception): .+", strip_colour(done.stderr), re.M)
+        problems = [causes[0] if causes else f"Jupyter Book ended with status {done.returncode}"]
         problems.append(f"its whole output: {log}")
     return list(dict.fromkeys(problems))
 

@@ -2,7 +2,8 @@
 
 Each module has one idea: `kernel` the surroundings of executed cells, `formulas` KaTeX, `figures`
 SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
-under a chapter's title, `folds` hidden answers, `site` the frame around every page.
+under a chapter's title, `folds` hidden answers, `previews` of terms, `overview` the map of the
+chapters, `gallery` and `status` what they say, `site` the frame around every page.
 """
 
 from __future__ import annotations
@@ -12,7 +13,20 @@ from typing import Any
 
 from docutils import nodes
 
-from . import boxes, figures, folds, formulas, heads, kernel, laws, site
+from . import (
+    boxes,
+    figures,
+    folds,
+    formulas,
+    gallery,
+    heads,
+    kernel,
+    laws,
+    overview,
+    previews,
+    site,
+    status,
+)
 from .places import BOOK, ROOT
 
 VERSION = "1"
@@ -44,16 +58,24 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("html-collect-pages", site.extra_pages)
     app.connect("build-finished", formulas.copy_styles)
     app.connect("build-finished", site.finish)
+    app.connect("build-finished", gallery.fill)
     for name in boxes.PLAIN:
         app.add_directive(name, boxes.Box)
     app.add_directive("law", boxes.Law)
     app.add_directive("lab", boxes.LabBox)
     app.add_directive("lawsheet", laws.LawSheet)
-    app.add_node(laws.lawsheet)
+    app.add_directive("coursemap", overview.CourseMap)
+    app.add_directive("courselist", overview.CourseList)
+    app.add_directive("status", status.Status)
+    app.add_directive("gallery", gallery.Gallery)
+    for place in (laws.lawsheet, overview.coursemap, overview.courselist, status.execution_status):
+        app.add_node(place)
     app.connect("env-purge-doc", laws.purge)
     app.connect("env-merge-info", laws.merge)
-    app.connect("env-updated", laws.rewrite_sheet)
-    app.connect("doctree-resolved", laws.fill)
+    for rewrite in (laws.rewrite_sheet, overview.rewrite, gallery.rewrite):
+        app.connect("env-updated", rewrite)
+    for fill in (laws.fill, overview.fill, status.fill, previews.add):
+        app.connect("doctree-resolved", fill)
     app.connect("doctree-resolved", heads.insert)
     app.connect("doctree-resolved", figures.require_alt)
     app.connect("doctree-resolved", folds.convert, priority=900)

@@ -31,10 +31,11 @@ NUMBER = re.compile(r"(\d+\.\d{2})\d+")
 SCALE = 1.3
 
 
-def inline_svg(text: str, key: str, alt: str) -> str:
+def inline_svg(text: str, key: str, alt: str, source: str = "") -> str:
     """The `<svg>` element of an SVG file, ready to stand in a page.
 
-    `key` begins every id within it. Raises ValueError for text without an `<svg>` element.
+    `key` begins every id within it, `source` is the address of the file within the site.
+    Raises ValueError for text without an `<svg>` element.
     """
     start = text.find("<svg")
     if start < 0:
@@ -53,14 +54,14 @@ def inline_svg(text: str, key: str, alt: str) -> str:
     body = re.sub(r"(xlink:)?href=\"#([^\"]+)\"", rf'href="#{key}-\2"', body)
     body = re.sub(r">\s+<", "><", body)
     body = re.sub(r"\s*\n\s*", " ", body)
-    return _head(body, alt)
+    return _head(body, alt, source)
 
 
 def _shorter(found: re.Match[str]) -> str:
     return NUMBER.sub(r"\1", found[0])
 
 
-def _head(body: str, alt: str) -> str:
+def _head(body: str, alt: str, source: str) -> str:
     end = body.index(">")
     view = re.search(r'viewBox="([^"]+)"', body[:end])
     width = re.search(r'\swidth="([\d.]+)(pt|px)?"', body[:end])
@@ -73,11 +74,17 @@ def _head(body: str, alt: str) -> str:
         raise ValueError("an SVG figure needs a viewBox, or a width and a height")
     pixels = wide * (4 / 3 if width and width[2] == "pt" else 1) * SCALE
     box = view[1] if view else f"0 0 {wide:g} {high:g}"
-    return (
-        f'<svg class="fig" role="img" aria-label="{html.escape(alt, quote=True)}" viewBox="{box}"'
-        f' fill="currentColor" style="width:{pixels:.0f}px;aspect-ratio:{wide:g}/{high:g}">'
-        f"{body[end + 1 :]}"
-    )
+    attributes = {
+        "class": "fig",
+        "role": "img",
+        "aria-label": alt,
+        "data-src": source,
+        "viewBox": box,
+        "fill": "currentColor",
+        "style": f"width:{pixels:.0f}px;aspect-ratio:{wide:g}/{high:g}",
+    }
+    written = (f' {name}="{html.escape(value)}"' for name, value in attributes.items() if value)
+    return f"<svg{''.join(written)}>{body[end + 1 :]}"
 
 
 def visit_image(translator: Any, node: nodes.image) -> None:
@@ -91,7 +98,8 @@ def visit_image(translator: Any, node: nodes.image) -> None:
     key = f"f{translator.figure_count}"
     alt = node.get("alt", "")
     try:
-        drawn = inline_svg(path.read_text(encoding="utf-8"), key, alt)
+        name = translator.builder.images.get(node["uri"], "")
+        drawn = inline_svg(path.read_text(encoding="utf-8"), key, alt, name and f"_images/{name}")
     except ValueError as error:
         raise ValueError(f"{docname}: {path.name}: {error}") from error
     translator.body.append(drawn + "\n")

@@ -1,4 +1,4 @@
-"""The surroundings of executed cells: one figure style, one thread, no code for either on a page."""
+"""The surroundings of executed cells: one figure style, one thread, no code for either."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from .places import BOOK, prefix
+from .status import table
 
 LAWS = BOOK / "reference" / "laws.yml"
 
@@ -67,36 +68,19 @@ def fill(app: Any, doctree: nodes.document, docname: str) -> None:
 def _table(app: Any, docname: str) -> nodes.table:
     stated = registry(app.env)
     laws = {**read_laws(), **stated}
-    table = nodes.table(classes=["laws"])
-    group = nodes.tgroup(cols=4)
-    table += group
-    for width in (22, 34, 28, 16):
-        group += nodes.colspec(colwidth=width)
-    head = nodes.thead()
-    head += _row([nodes.Text(t) for t in ("Law", "Form", "Holds when", "Derived in")])
-    group += head
-    body = nodes.tbody()
-    for key, law in laws.items():
-        body += _row(
-            [
-                nodes.Text(law["title"]),
-                nodes.math(law["form"], law["form"]),
-                nodes.Text(law.get("when", "")),
-                _origin(app, docname, stated.get(key), law),
-            ],
-            f"sheet-{key}",
-        )
-    group += body
-    return table
-
-
-def _row(cells: list[nodes.Node], row_id: str = "") -> nodes.row:
-    row = nodes.row(ids=[row_id] if row_id else [])
-    for cell in cells:
-        entry = nodes.entry()
-        entry += nodes.paragraph("", "", cell)
-        row += entry
-    return row
+    rows = [
+        [
+            nodes.Text(law["title"]),
+            nodes.math(law["form"], law["form"]),
+            nodes.Text(law.get("when", "")),
+            _origin(app, docname, stated.get(key), law),
+        ]
+        for key, law in laws.items()
+    ]
+    ids = tuple(f"sheet-{key}" for key in laws)
+    sheet = table(["Law", "Form", "Holds when", "Derived in"], rows, ids)
+    sheet["classes"].append("laws")
+    return sheet
 
 
 def _origin(
