@@ -124,7 +124,13 @@ def check(
         beside = [p for p in path.parent.iterdir() if p.suffix != ".ipynb"]
     files = [file for file in beside if not file.name.startswith(".")]
     try:
-        results = run(cells, imports=original.imports, files=files, on_start=on_start)
+        results = run(
+            cells,
+            tests=[cell.id for cell in original.cells if cell.kind == "test"],
+            imports=original.imports,
+            files=files,
+            on_start=on_start,
+        )
     except RuntimeError as error:
         raise MachineryError(f"{path}: the notebook cannot be started: {error}") from error
     tasks = [_judge(name, text, results) for name in names if only in ("", name)]
@@ -223,7 +229,10 @@ def _tested(name: str, text: _Handed, results: dict[str, CellResult]) -> tuple[S
     tests = text.original.of("test", name)
     verdicts = [results.get(cell.id) for cell in tests]
     if tests and all(verdict and verdict.status == "passed" for verdict in verdicts):
-        return "passes", ""
+        awards = [verdict.award for verdict in verdicts if verdict and verdict.award is not None]
+        if not awards:
+            return "passes", ""
+        return "fails", f"its test gives {awards[0]} of {tests[0].points:g} points"
     answer = text.answer(name)
     own = results.get(name)
     if answer is None:

@@ -16,6 +16,8 @@ import click
 from autograder import __version__, commands
 from autograder.course import CourseError
 
+FIRST_SENTENCE = 200
+"""Characters of a command's help, from which click takes the first sentence."""
 AUDIENCES = ("Students", "Instructors", "Authors")
 
 
@@ -25,10 +27,9 @@ class Cli(click.Group):
     audience: dict[str, str]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = formatter.width - 6 - max(map(len, self.commands))
         for audience in AUDIENCES:
             rows = [
-                (name, command.get_short_help_str(width))
+                (name, command.get_short_help_str(FIRST_SENTENCE))
                 for name, command in self.commands.items()
                 if self.audience[name] == audience
             ]

@@ -22,7 +22,9 @@ from pathlib import Path
 import psutil
 
 from autograder.engine.executor import CellResult
+from autograder.engine.trials import Limits
 
+LIMITS = Limits()
 PACKAGE_HOME = Path(__file__).resolve().parent.parent
 STUBBORN = 5.0
 """Seconds after its deadline that a cell gets before its interpreter is killed."""
@@ -33,16 +35,17 @@ RUNNING = "AUTOGRADER_RUNNING"
 def run(
     cells: Sequence[tuple[str, str]],
     *,
+    tests: Iterable[str] = (),
     imports: Iterable[str] = (),
     files: Iterable[Path] = (),
-    cell_seconds: float = 60.0,
-    total_seconds: float = 300.0,
+    cell_seconds: float = LIMITS.cell_seconds,
+    total_seconds: float = LIMITS.total_seconds,
     on_start: Callable[[str], None] = lambda _: None,
 ) -> dict[str, CellResult]:
     """What became of each of `cells` (id, source), run in order in a scratch folder with `files`.
 
-    A cell that the notebook did not live to see has no entry.  `on_start` is told of each cell as
-    it begins.
+    Those in `tests` are run as tests, by themselves, without the notebook's hooks.  A cell that the
+    notebook did not live to see has no entry.  `on_start` is told of each cell as it begins.
     """
     with tempfile.TemporaryDirectory(prefix="check-") as name:
         folder = Path(name)
@@ -52,7 +55,12 @@ def run(
                 shutil.copytree(file, folder / "work" / file.name)
             else:
                 shutil.copyfile(file, folder / "work" / file.name)
-        job = {"cells": list(cells), "imports": list(imports), "cell_seconds": cell_seconds}
+        job = {
+            "cells": list(cells),
+            "tests": list(tests),
+            "imports": list(imports),
+            "cell_seconds": cell_seconds,
+        }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         (folder / "results.jsonl").touch()
         process = subprocess.Popen(
@@ -145,33 +153,29 @@ def _results(folder: Path, stopped: bool, returncode: int, complaint: str) -> di
 
 
 def _main(folder: Path) -> None:
-    from autograder.engine.executor import run_cells
+    from autograder.engine.executor import new_shell, run_cell, run_test
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     for name in job["imports"]:
         __import__(name)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
     def note(cell: str) -> None:
         scratch = folder / "progress.new"
         scratch.write_text(cell, encoding="utf-8")
         scratch.replace(folder / "progress")
 
+    shell, tests = new_shell(), set(job["tests"])
     with (folder / "results.jsonl").open("a", encoding="utf-8") as out:
-
-        def keep(result: CellResult) -> None:
+        for cell, source in job["cells"]:
+            note(cell)
+            result = (run_test if cell in tests else run_cell)(
+                shell, cell, source, job["cell_seconds"]
+            )
             out.write(json.dumps(asdict(replace(result, outputs=[]))) + "\n")
             out.flush()
-
-        run_cells(
-            [(cell, source) for cell, source in job["cells"]],
-            cell_seconds=job["cell_seconds"],
-            on_start=note,
-            on_result=keep,
-        )
     note("")
     os._exit(0)
 

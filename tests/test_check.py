@@ -162,7 +162,7 @@ def test_state_that_a_fresh_start_lacks_is_noticed(course: Course) -> None:
     notebook = solved(mean="def mean(values):\n    return helper(values)")
     cell_of(notebook, "test-mean")["execution_count"] = 7
     report = checked(course, notebook)
-    assert what(report, "mean") == "NameError: name 'helper' is not defined"
+    assert what(report, "mean").startswith("NameError: name 'helper' is not defined")
     assert report.notes[0].startswith("mean: the notebook shows its test passing, a fresh start")
 
 

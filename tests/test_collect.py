@@ -515,9 +515,10 @@ def test_a_full_disk_costs_one_line_and_nothing_is_half_written(
     small = course.root / "small"
     small.mkdir()
     command = f"'{sys.executable}' -m autograder collect '{inbox}' --class small/class"
+    script = f"{command}; echo status $?; find small -type f | sort"
+    box = ["bwrap", "--bind", "/", "/", "--size", "65536", "--tmpfs", str(small)]
     done = subprocess.run(
-        ["bwrap", "--bind", "/", "/", "--size", "65536", "--tmpfs", str(small)]
-        + ["sh", "-c", f"{command}; echo status $?; find small -type f | sort"],
+        [*box, "sh", "-c", script],
         cwd=course.root,
         capture_output=True,
         text=True,

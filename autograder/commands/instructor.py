@@ -10,7 +10,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from autograder.commands.common import console, in_class
+from autograder.commands.common import console, in_class, in_course
 from autograder.course import Course
 
 AUDIENCE = "Instructors"
@@ -53,4 +53,22 @@ def collect(course: Course, source: Path, roster: Path | None) -> None:
         sys.exit(1)
 
 
-COMMANDS = (collect,)
+@click.command(epilog="Example: autograder bundle -o course.zip")
+@click.argument("labs", nargs=-1, metavar="[LAB ...]")
+@click.option("-o", "--output", "target", type=File, required=True, metavar="FILE.zip")
+@in_course
+def bundle(course: Course, labs: tuple[str, ...], target: Path) -> None:
+    """Pack what students need and nothing else: notebooks, handouts, the harness.
+
+    No zip is written when a line of a solution or of a hidden test would leave with it. The same
+    labs give the same bytes.
+    """
+    from autograder.bundle import bundle as pack
+
+    names = course.select(labs)
+    members = pack(course, names, target)
+    size = target.stat().st_size / 1000
+    click.echo(f"{target}: {len(names)} labs, {len(members)} files, {size:.0f} kB")
+
+
+COMMANDS = (bundle, collect)

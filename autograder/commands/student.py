@@ -1,4 +1,4 @@
-"""The student's commands: `check`."""
+"""The student's commands: `check`, `progress` and, for everybody, `doctor`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import click
+from rich.table import Table
+from rich.text import Text
 
-from autograder.commands.common import console
+from autograder.commands.common import console, in_class, in_course
 from autograder.course import Course, CourseError, open_course
 
 AUDIENCE = "Students"
@@ -63,4 +65,65 @@ def _notebook(path: Path, course: Course | None) -> Path:
     raise CourseError(f"{path}: no such file")
 
 
-COMMANDS = (check,)
+@click.command(epilog="Example: autograder progress")
+@in_course
+def progress(course: Course) -> None:
+    """Show the course: labs, points of their visible tests, what comes next.
+
+    A notebook that has changed since the last time is checked anew.
+    """
+    from autograder.progress import progress as look
+
+    screen = console()
+    with screen.status("") as status:
+        labs = look(course, lambda lab: status.update(f"checking {lab}"))
+    table = Table("lab", "", "tasks", "points", "next")
+    for item in labs:
+        state = "done" if item.done else "begun" if item.begun else "not begun"
+        table.add_row(
+            item.lab,
+            "trouble" if item.trouble else state,
+            "" if item.trouble else f"{item.passing} of {item.tasks}",
+            "" if item.trouble else f"{item.points:g} of {item.max_points:g}",
+            Text(item.trouble or item.next_task),
+        )
+    screen.print(table)
+    done = sum(item.done for item in labs)
+    points, total = sum(item.points for item in labs), sum(item.max_points for item in labs)
+    click.echo(f"{done} of {len(labs)} labs done; visible tests: {points:g} of {total:g} points.")
+    following = next((item for item in labs if not item.done and not item.trouble), None)
+    if following:
+        click.echo(f"Next: {following.next_task} in labs/{following.lab}/{following.lab}.ipynb")
+
+
+@click.command(epilog="Example: autograder doctor")
+@in_class
+def doctor(course: Course) -> None:
+    """Say what of this machine works, and how to mend what does not.
+
+    Exits 3 when something is missing without which the labs cannot be done or graded.
+    """
+    from autograder.doctor import examine
+
+    styles = {"works": "green", "differs": "yellow", "missing": "red"}
+    screen = console()
+    findings = []
+    with screen.status("") as status:
+        for finding in examine(course):
+            findings.append(finding)
+            status.update(f"{finding.what}: {finding.state}")
+    table = Table("", "", "found", "what to do")
+    for finding in findings:
+        optional = "" if finding.essential or finding.state == "works" else " (optional)"
+        table.add_row(
+            finding.what,
+            Text(finding.state + optional, style=styles[finding.state]),
+            Text(finding.found),
+            Text(finding.mend),
+        )
+    screen.print(table)
+    if any(finding.fatal for finding in findings):
+        sys.exit(3)
+
+
+COMMANDS = (check, progress, doctor)
