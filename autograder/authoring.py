@@ -349,6 +349,16 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
 
 def released_notebook(course: Course, lab_name: str) -> NotebookNode:
     """What nbgrader's `generate_assignment` makes of the lab, without touching any class."""
+    with tempfile.TemporaryDirectory(prefix="release-") as folder:
+        return generate(parse(course.lab_source(lab_name)), f"sqlite:///{folder}/gradebook.db")
+
+
+def generate(lab: Lab, db_url: str) -> NotebookNode:
+    """Have nbgrader's `generate_assignment` enter the lab into a gradebook and make its release.
+
+    Raises `CourseError` with nbgrader's own words when it refuses, as it does when cells were added
+    or removed since the first submission was graded.
+    """
     from nbgrader.converters import GenerateAssignment
     from nbgrader.converters.base import NbGraderException
     from nbgrader.coursedir import CourseDirectory
@@ -359,10 +369,9 @@ def released_notebook(course: Course, lab_name: str) -> NotebookNode:
         config.CourseDirectory.root = folder
         config.CourseDirectory.source_directory = "source"
         config.CourseDirectory.release_directory = "release"
-        config.CourseDirectory.db_url = f"sqlite:///{folder}/gradebook.db"
-        config.CourseDirectory.assignment_id = lab_name
-        lab = parse(course.lab_source(lab_name))
-        write_notebook(source_notebook(lab), root / "source" / lab_name / f"{lab_name}.ipynb")
+        config.CourseDirectory.db_url = db_url
+        config.CourseDirectory.assignment_id = lab.slug
+        write_notebook(source_notebook(lab), root / "source" / lab.slug / f"{lab.slug}.ipynb")
         with nbgrader_at_work() as log:
             converter = GenerateAssignment(
                 coursedir=CourseDirectory(config=config), config=config, log=log
@@ -371,8 +380,8 @@ def released_notebook(course: Course, lab_name: str) -> NotebookNode:
                 converter.start()
             except NbGraderException:
                 cause = log.last() or "it does not say why"
-                raise CourseError(f"{lab_name}: nbgrader makes no release: {cause}") from None
-        made = root / "release" / lab_name / f"{lab_name}.ipynb"
+                raise CourseError(f"{lab.slug}: nbgrader makes no release: {cause}") from None
+        made = root / "release" / lab.slug / f"{lab.slug}.ipynb"
         return nbformat.read(made, as_version=nbformat.NO_CONVERT)
 
 

@@ -67,6 +67,11 @@ class Course:
         return self.class_dir / "feedback"
 
     @property
+    def results(self) -> Path:
+        """What became of each submission, and the outputs of what has been executed."""
+        return self.class_dir / "results"
+
+    @property
     def gradebook(self) -> Path:
         return self.class_dir / "gradebook.db"
 

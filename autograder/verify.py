@@ -19,12 +19,14 @@ from autograder.authoring import (
     source_notebook,
 )
 from autograder.course import Course, CourseError
-from autograder.engine.pool import Trial, Verdicts, run_trials
+from autograder.engine.host import open_engine
+from autograder.engine.trials import Limits, Trial, Verdicts
 from autograder.variants import alternative_answers, leaks, wrong_answers
 
 MIN_WRONG = 5
 MIN_STYLES = 2
 REFERENCE_SECONDS = 90.0
+LIMITS = Limits(cell_seconds=60.0)
 
 Progress = Callable[[str, Verdicts], None]
 
@@ -96,19 +98,28 @@ def verify_lab(
     alone = [case for case in cases if case.trial.name.startswith("reference")]
     together = [case for case in cases if case not in alone]
     for group, width in ((alone, 1), (together, jobs)):
-        results = run_trials(
-            [case.trial for case in group],
-            imports=lab.imports,
-            jobs=width,
-            on_done=lambda verdicts: progress(name, verdicts),
-        )
-        for case, verdicts in zip(group, results, strict=True):
-            case.judge(verdicts, report)
-            report.misses += [
-                f"{verdicts.trial.name}: left a process behind: {line}"
-                for line in verdicts.left_behind
-            ]
+        with open_engine("auto", LIMITS, lab.imports, width) as engine:
+            misses: dict[int, list[str]] = {}
+            for number, verdicts in engine.run(case.trial for case in group):
+                progress(name, verdicts)
+                misses[number] = _judged(group[number], verdicts, report)
+            report.misses += [miss for number in sorted(misses) for miss in misses[number]]
     return report
+
+
+def _judged(case: _Case, verdicts: Verdicts, report: LabReport) -> list[str]:
+    """What is wrong with a trial; the reference's figures go into the report."""
+    trial = verdicts.trial.name
+    found = LabReport(report.lab)
+    case.judge(verdicts, found)
+    report.reference_runs += found.reference_runs
+    report.reference_seconds = max(report.reference_seconds, found.reference_seconds)
+    report.slowest = max(report.slowest, found.slowest, key=lambda item: item[1])
+    found.misses += [f"{trial}: left a process behind: {line}" for line in verdicts.left_behind]
+    found.misses += [f"{trial}: is taken for tampering: {what}" for what in verdicts.evidence]
+    if verdicts.broken:
+        found.misses.append(f"{trial}: {verdicts.broken}")
+    return found.misses
 
 
 def _check_supply(course: Course, lab: Lab, report: LabReport) -> None:
@@ -142,10 +153,18 @@ def _cases(course: Course, lab: Lab, repeat: int, cascade: bool) -> list[_Case]:
     tests = [cell.id for cell in lab.graded if cell.is_code]
     everything = [cell.id for cell in lab.cells if cell.is_code]
     graded = [cell.id for cell in lab.cells if cell.kind in ("given", "task", "test", "hidden")]
+    handout = course.handout(lab.slug)
+    files = tuple(sorted(handout.glob("*"))) if handout.is_dir() else ()
     stubs = {task: blank[task] for task in lab.tasks}
 
     def trial(name: str, cells: Iterable[str], replaced: dict[str, str]) -> Trial:
-        return Trial(name, tuple((cell, replaced.get(cell, source[cell])) for cell in cells))
+        return Trial(
+            name,
+            tuple((cell, replaced.get(cell, source[cell])) for cell in cells),
+            tests=frozenset(tests),
+            outside=frozenset(cell.id for cell in lab.cells if cell.outside),
+            files=files,
+        )
 
     def own(task: str) -> list[str]:
         return [f"test-{task}", f"hidden-{task}"]

@@ -1,4 +1,7 @@
-"""Running the cells of a notebook and saying what became of each.
+"""Running the cells of notebooks and saying what became of each.
 
-`executor` runs cells in the current process, `pool` gives each notebook a process of its own.
+`trials` says what goes in and comes out.  `host` starts a warm process (`zygote`), in a sandbox
+(`sandbox`) where there is one; for each trial it forks a keeper, which lets the notebook's code run
+in a process of its own (`world`, `executor`, guarded by `guard`) and tests that need not share that
+process in another (`judge`).
 """

@@ -6,12 +6,14 @@ would show.  The caller provides the process: a shell that has run somebody's co
 
 from __future__ import annotations
 
+import ast
 import builtins
 import io
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +39,8 @@ class CellResult:
     """What became of one cell.
 
     `failed` is an assertion that did not hold, `error` any other exception; `message` says it in
-    the exception's own words; `outputs` are nbformat output dictionaries.
+    the exception's own words; `outputs` are nbformat output dictionaries.  `award` is the value of
+    the cell's last expression, where that is a number (partial credit), a text where it is not.
     """
 
     id: str
@@ -45,6 +48,7 @@ class CellResult:
     seconds: float = 0.0
     message: str = ""
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    award: float | str | None = None
 
 
 class Recorder:
@@ -191,10 +195,11 @@ def run_cell(shell: Shell, cell_id: str, source: str, seconds: float) -> CellRes
     shell.recorder, shell.error = Recorder(), None
     started = time.monotonic()
     escaped: BaseException | None = None
+    value: Any = None
     with _streams(shell):
         try:
-            with _alarm(seconds):
-                shell.run_cell(source, store_history=True)
+            with time_limit(seconds):
+                value = shell.run_cell(source, store_history=True).result
         except BaseException as caught:
             escaped = caught
     spent = time.monotonic() - started
@@ -211,7 +216,13 @@ def run_cell(shell: Shell, cell_id: str, source: str, seconds: float) -> CellRes
             shell.recorder.outputs.append(
                 {"output_type": "error", "ename": name, "evalue": text, "traceback": [message]}
             )
-    return CellResult(cell_id, status, spent, message, shell.recorder.outputs)
+    return CellResult(cell_id, status, spent, message, shell.recorder.outputs, _award(value))
+
+
+def _award(value: Any) -> float | str | None:
+    if value is None or type(value) in (int, float):
+        return value if value is None else float(value)
+    return type(value).__name__
 
 
 def run_cells(
@@ -228,6 +239,60 @@ def run_cells(
         on_result(run_cell(shell, cell_id, source, cell_seconds))
 
 
+def run_test(shell: Shell, cell_id: str, source: str, seconds: float) -> CellResult:
+    """Run a test in the notebook's namespace, past every hook that the notebook may have set.
+
+    The value of a last line that is an expression is the test's award; None means all points.
+    """
+    shell.recorder = Recorder()
+    started = time.monotonic()
+    status: Status = "passed"
+    message, value = "", None
+    with _streams(shell):
+        try:
+            with time_limit(seconds):
+                value = _evaluate(source, cell_id, shell.user_ns)
+        except CellTimeout as error:
+            status, message = "timeout", str(error)
+        except BaseException as error:
+            failed = isinstance(error, AssertionError)
+            status, message = "failed" if failed else "error", _describe(error)
+    spent = time.monotonic() - started
+    if message:
+        name = "TaskFailed" if status == "failed" else status
+        shell.recorder.outputs.append(
+            {
+                "output_type": "error",
+                "ename": name,
+                "evalue": message,
+                "traceback": message.splitlines(),
+            }
+        )
+    return CellResult(cell_id, status, spent, message, shell.recorder.outputs, _award(value))
+
+
+def _evaluate(source: str, name: str, names: dict[str, Any]) -> Any:
+    tree = ast.parse(source, f"<{name}>")
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, f"<{name}>", "exec"), names)
+    if not isinstance(last, ast.Expr):
+        return None
+    return eval(compile(ast.Expression(last.value), f"<{name}>", "eval"), names)
+
+
+def _describe(error: BaseException) -> str:
+    """The exception in its own words and, unless it is meant for the student, where it arose."""
+    if type(error).__name__ == "TaskFailed":
+        return _text_of(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [frame for frame in frames if not frame.filename.startswith("/")]
+    own = [frame for frame in frames if frame.filename.startswith("<ipython-input")] or places
+    text = f"{type(error).__name__}: {_text_of(error)}".rstrip(": ")
+    if isinstance(error, AssertionError) and _text_of(error):
+        return text
+    return f"{text}\n(in {own[-1].name}, line {own[-1].lineno})" if own[1:] else text
+
+
 @contextmanager
 def _streams(shell: Shell) -> Iterator[None]:
     saved = sys.stdout, sys.stderr
@@ -239,7 +304,9 @@ def _streams(shell: Shell) -> Iterator[None]:
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raise `CellTimeout` in the block when it takes longer than `seconds`."""
+
     def ring(signum: int, frame: Any) -> None:
         raise CellTimeout(f"the cell was stopped after {seconds:g} s")
 

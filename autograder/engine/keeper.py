@@ -1,0 +1,352 @@
+"""The keeper of one trial: it never runs the notebook's code, and says what became of each cell.
+
+It makes the notebook's process (`world`), in namespaces of its own where there are any, sends it
+one cell after another, lets tests that can run apart run in a judge, scatters canaries among the
+rest, ends what oversteps its limits, and ends everything at the end.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from autograder.engine import sandbox
+from autograder.engine.executor import CellResult, Status
+from autograder.engine.guard import canaries
+from autograder.engine.judge import run_judge
+from autograder.engine.trials import Limits
+from autograder.engine.wire import Broken, Wire
+from autograder.engine.world import run_world
+
+STUBBORN = 5.0
+"""Seconds after its deadline that a cell gets before its process is killed."""
+GRACE = 0.5
+"""Seconds that processes of a finished trial get to end before they count as left behind."""
+TICK = 0.05
+"""Seconds between two looks at memory and processes."""
+PR_SET_CHILD_SUBREAPER = 36
+STATUSES = ("passed", "failed", "error", "timeout")
+
+
+class Ended(Exception):
+    """The notebook's process is gone, or had to be ended; says why."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def keep(host: Wire, limits: Limits, boxed: bool) -> None:
+    """Serve one trial: its cells come over `host`, its results go back one by one."""
+    order = host.receive()
+    assert order is not None
+    tests, outside = set(order["tests"]), set(order["outside"])
+    plan = _with_canaries(order["cells"], tests, outside)
+    evidence: list[str] = []
+    files = {name: base64.b64decode(data) for name, data in order["files"].items()}
+    trial = _Trial(limits, files, boxed)
+    try:
+        for cell, source, canary in plan:
+            try:
+                found: list[str] = []
+                if cell in outside:
+                    result = trial.judge(cell, source)
+                else:
+                    result, found = trial.run(cell, source, cell in tests or canary is not None)
+            except Ended as end:
+                if canary is None:
+                    host.send({"result": asdict(CellResult(cell, end.status, message=str(end)))})
+                break
+            except Broken as error:
+                evidence.append(f"{cell}: its process sent {error}")
+                break
+            evidence += [f"before {cell}: {what}" for what in found]
+            if canary is not None:
+                complaint = canary.complaint(result)
+                evidence += [complaint] if complaint else []
+            else:
+                host.send({"result": asdict(result)})
+        left = trial.end()
+        host.send({"end": {"left": left, "evidence": list(dict.fromkeys(evidence))}})
+    finally:
+        trial.end()
+
+
+def _with_canaries(
+    cells: list[list[str]], tests: set[str], outside: set[str]
+) -> Iterator[tuple[str, str, Any]]:
+    """The cells, with canaries at random places before tests that share the notebook's process."""
+    dice = random.SystemRandom()
+    shared = [cell for cell, _ in cells if cell in tests and cell not in outside]
+    places: dict[str, list[Any]] = {}
+    for canary in canaries(dice) if shared else []:
+        places.setdefault(dice.choice(shared), []).append(canary)
+    for cell, source in cells:
+        for canary in places.get(cell, []):
+            yield canary.id, canary.source, canary
+        yield cell, source, None
+
+
+class _Trial:
+    """The notebook's process and what belongs to it."""
+
+    def __init__(self, limits: Limits, files: dict[str, bytes], boxed: bool) -> None:
+        self.limits = limits
+        self.end_at = time.monotonic() + limits.total_seconds
+        self.deaths, deaths = os.pipe()
+        mine, theirs = socket.socketpair()
+        self.world = Wire(mine)
+        self.folder = "" if boxed else tempfile.mkdtemp(prefix="trial-")
+        if not boxed and sys.platform.startswith("linux"):
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        child = os.fork()
+        if child == 0:
+            mine.close()
+            os.close(self.deaths)
+            try:
+                make = _boxed_world if boxed else _open_world
+                make(Wire(theirs), limits, files, deaths, self.folder)
+            finally:
+                os._exit(1)
+        theirs.close()
+        os.close(deaths)
+        self.child = child
+        self.ended = False
+
+    def run(self, cell: str, source: str, test: bool) -> tuple[CellResult, list[str]]:
+        """Have the world run one cell; raises `Ended` when it does not live to tell."""
+        self._tell({"cell": cell, "source": source, "test": test})
+        reply = self._hear(time.monotonic() + self.limits.cell_seconds + STUBBORN)
+        return _result(reply.get("result"), cell), [str(what) for what in reply.get("found", [])]
+
+    def judge(self, cell: str, source: str) -> CellResult:
+        """Run a test in a process of its own that asks the world for values."""
+        mine, theirs = socket.socketpair()
+        child = os.fork()
+        if child == 0:
+            try:
+                mine.close()
+                self.world.close()
+                sandbox.die_with_parent()
+                run_judge(Wire(theirs), cell, source, self.limits.cell_seconds)
+            finally:
+                os._exit(1)
+        theirs.close()
+        judge = Wire(mine)
+        deadline = time.monotonic() + self.limits.cell_seconds + STUBBORN
+        try:
+            while True:
+                asked = judge.receive(max(0.0, deadline - time.monotonic()))
+                if asked is None:
+                    return CellResult(cell, "timeout", message="the test had to be stopped")
+                if "result" in asked:
+                    return _result(asked["result"], cell)
+                self._tell(asked)
+                judge.send(self._hear(deadline))
+        except EOFError:
+            return CellResult(cell, "error", message="the test's process ended before its time")
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            judge.close()
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            self.world.send(message)
+        except OSError:
+            raise self._dead() from None
+
+    def _hear(self, deadline: float) -> dict[str, Any]:
+        """What the world answers, while it keeps its limits."""
+        while (reply := self.world.pending()) is None:
+            now = time.monotonic()
+            if now > min(deadline, self.end_at):
+                self._kill()
+                if now > self.end_at:
+                    seconds = self.limits.total_seconds
+                    raise Ended("timeout", f"the notebook was stopped after {seconds:g} s in all")
+                raise Ended("timeout", "the cell had to be stopped by force")
+            if self.overstepped():
+                self._kill()
+                raise Ended("error", self.overstepped_what)
+            if select.select([self.world], [], [], TICK)[0]:
+                try:
+                    self.world.fill()
+                except EOFError:
+                    raise self._dead() from None
+        return reply
+
+    overstepped_what = ""
+
+    def overstepped(self) -> bool:
+        """Whether the notebook's processes are too many, or hold too much memory together."""
+        count = total = 0
+        for process in self._members():
+            with contextlib.suppress(psutil.Error):
+                memory = process.memory_info()
+                total += memory.rss - getattr(memory, "shared", 0)
+                count += 1
+        if count > self.limits.processes:
+            self.overstepped_what = (
+                f"the cell had more than {self.limits.processes} processes and was stopped"
+            )
+        elif total > self.limits.memory:
+            self.overstepped_what = (
+                f"the cell used more than {self.limits.memory / 2**30:.1f} GiB and was stopped"
+            )
+        return bool(self.overstepped_what)
+
+    def _members(self) -> list[psutil.Process]:
+        try:
+            members: list[psutil.Process] = psutil.Process(self.child).children(recursive=True)
+            return members
+        except psutil.Error:
+            return []
+
+    def _dead(self) -> Ended:
+        """Why the world is gone, from its exit status."""
+        ready = select.select([self.deaths], [], [], 2.0)[0]
+        text = os.read(self.deaths, 64).decode() if ready else ""
+        status = int(text) if text.lstrip("-").isdigit() else 0
+        if status < 0:
+            name = signal.Signals(-status).name
+            return Ended("error", f"the cell killed its process ({name})")
+        return Ended("error", f"the cell ended its process (exit status {status})")
+
+    def _kill(self) -> None:
+        for process in [*self._members()]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+
+    def end(self) -> list[str]:
+        """End the world and all that it started; what had not ended by itself."""
+        if self.ended:
+            return []
+        self.ended = True
+        with contextlib.suppress(OSError):
+            self.world.sock.shutdown(socket.SHUT_RDWR)
+        self.world.close()
+        left = self._still_running()
+        self._kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.child, signal.SIGKILL)
+        os.waitpid(self.child, 0)
+        for orphan in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                orphan.kill()
+        os.close(self.deaths)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return left
+
+    def _still_running(self) -> list[str]:
+        end = time.monotonic() + GRACE
+        while True:
+            lines = []
+            for process in self._members():
+                with contextlib.suppress(psutil.Error):
+                    if process.status() != psutil.STATUS_ZOMBIE and process.pid not in self._own():
+                        lines.append(" ".join(process.cmdline())[:120] or process.name())
+            if not lines or time.monotonic() > end:
+                return lines
+            time.sleep(0.005)
+
+    def _own(self) -> set[int]:
+        """Processes that are ours: the first of the namespaces."""
+        with contextlib.suppress(psutil.Error):
+            return {process.pid for process in psutil.Process(self.child).children()}
+        return set()
+
+
+def _result(data: Any, cell: str) -> CellResult:
+    """A result that came over a wire, checked field by field."""
+    try:
+        result = CellResult(**data)
+    except TypeError:
+        raise Broken("a result of another form") from None
+    award = result.award
+    sound = (
+        result.status in STATUSES
+        and isinstance(result.message, str)
+        and isinstance(result.seconds, float)
+        and isinstance(result.outputs, list)
+        and all(isinstance(output, dict) for output in result.outputs)
+        and (award is None or isinstance(award, float | str))
+    )
+    if not sound or result.id != cell:
+        raise Broken("a result of another form or another cell")
+    return result
+
+
+def _boxed_world(
+    wire: Wire, limits: Limits, files: dict[str, bytes], deaths: int, folder: str
+) -> None:
+    """Make namespaces; their first process looks after the world and reaps what it leaves."""
+    sandbox.unshare()
+    first = os.fork()
+    if first:
+        wire.close()
+        os.close(deaths)
+        os.waitpid(first, 0)
+        os._exit(0)
+    sandbox.die_with_parent()
+    sandbox.furnish(limits)
+    _lay_out(Path(sandbox.HOME), files)
+    world = os.fork()
+    if world == 0:
+        os.close(deaths)
+        sandbox.restrict(limits)
+        sandbox.drop_privileges()
+        run_world(wire, limits.cell_seconds)
+    wire.close()
+    sandbox.drop_privileges()
+    while True:
+        try:
+            pid, status = os.wait()
+        except ChildProcessError:
+            os._exit(0)
+        if pid == world:
+            os.write(deaths, str(os.waitstatus_to_exitcode(status)).encode())
+            os.close(deaths)
+
+
+def _open_world(
+    wire: Wire, limits: Limits, files: dict[str, bytes], deaths: int, folder: str
+) -> None:
+    """The same without namespaces: a scratch folder, and limits that the kernel keeps."""
+    sandbox.die_with_parent()
+    world = os.fork()
+    if world == 0:
+        os.close(deaths)
+        work = Path(folder)
+        _lay_out(work, files)
+        os.chdir(work)
+        sandbox.restrict(limits)
+        run_world(wire, limits.cell_seconds)
+    wire.close()
+    _, status = os.waitpid(world, 0)
+    os.write(deaths, str(os.waitstatus_to_exitcode(status)).encode())
+    os.close(deaths)
+    while True:
+        signal.pause()
+
+
+def _lay_out(place: Path, files: dict[str, bytes]) -> None:
+    for name, data in files.items():
+        (place / name).write_bytes(data)
