@@ -71,4 +71,62 @@ def bundle(course: Course, labs: tuple[str, ...], target: Path) -> None:
     click.echo(f"{target}: {len(names)} labs, {len(members)} files, {size:.0f} kB")
 
 
-COMMANDS = (bundle, collect)
+@click.command(
+    epilog="Example: autograder export --format canvas --roster roster.csv -o grades.csv"
+)
+@click.argument("labs", nargs=-1, metavar="[LAB ...]")
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["csv", "canvas", "moodle", "gradescope"]),
+    default="csv",
+    show_default=True,
+    help="Plain, or as a platform's gradebook takes it in.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["lab", "task"]),
+    default="lab",
+    show_default=True,
+    help="Points of each lab, or of each of its tasks.",
+)
+@click.option("--roster", type=File, metavar="CSV", help="Who is who: a CSV with a column id.")
+@click.option("-o", "--output", "target", type=File, metavar="FILE", help="Instead of the screen.")
+@in_class
+def export(
+    course: Course,
+    labs: tuple[str, ...],
+    layout: str,
+    by: str,
+    roster: Path | None,
+    target: Path | None,
+) -> None:
+    """Write the grades as CSV, from nbgrader's gradebook.
+
+    The score counts manual points, and a penalty for lateness is taken off it; late is in hours.
+    What is not graded, or still to be read by a person, says so in the column state. The platforms'
+    formats leave out students without a score, and need a roster for the platform's own ids.
+    """
+    from autograder import export as grades
+    from autograder.roster import Roster, read_roster
+
+    who = read_roster(roster) if roster else None
+    found = grades.grades(course, course.select(labs), who)
+    if layout == "csv":
+        text = grades.as_csv(found, by_task=by == "task")
+    else:
+        text = grades.for_platform(
+            layout,  # type: ignore[arg-type]
+            found,
+            who or Roster({}),
+            by_task=by == "task",
+        )
+    if target is None:
+        click.echo(text, nl=False)
+        return
+    grades.write_csv(text, target)
+    states = Counter(grade.state for grade in found)
+    click.echo(f"{target}: " + ", ".join(f"{states[state]} {state}" for state in sorted(states)))
+
+
+COMMANDS = (bundle, collect, export)
