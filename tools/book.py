@@ -10,10 +10,12 @@ import argparse
 import contextlib
 import fcntl
 import hashlib
+import importlib.util
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +107,7 @@ def build_book(*, jobs: int, cold: bool) -> None:
         if problems:
             shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
             raise BookError("\n".join(problems))
+        index_words(BUILD / "html")
         stamp.write_text(digest)
     print(f"The book is built in {time.monotonic() - started:.1f} s: _build/html/index.html")
 
@@ -182,18 +185,51 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
     command += ["build", str(source)]
     command += ["--config", str(config), "--toc", str(toc), "--path-output", str(out)]
     command += ["-n", "-W", "--keep-going", "--quiet"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment())
+    surroundings = environment()
+    if out == ROOT and has_pagefind():
+        surroundings["COURSEBOOK_PAGEFIND"] = "1"
     log = out / "_build" / "book.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(done.stdout + done.stderr, encoding="utf-8")
-    problems = [
-        clean(line) for line in done.stderr.splitlines() if WARNING.match(strip_colour(line))
-    ]
-    if done.returncode and not problems:
-        causes = re.findall(r"^\w+(?:Error|Exception): .+", strip_colour(done.stderr), re.M)
-        problems = [causes[0] if causes else f"Jupyter Book ended with status {done.returncode}"]
+    status = run_logged(command, log, surroundings)
+    text = strip_colour(log.read_text(encoding="utf-8", errors="replace"))
+    problems = [clean(line) for line in text.splitlines() if WARNING.match(line)]
+    if status and not problems:
+        causes = re.findall(r"^[\w.]+(?:Error|Exception): .+", text, re.M)
+        problems = [causes[0] if causes else f"Jupyter Book ended with status {status}"]
         problems.append(f"its whole output: {log}")
     return list(dict.fromkeys(problems))
+
+
+def run_logged(command: list[str], log: Path, surroundings: dict[str, str]) -> int:
+    """Run to the end with all output in `log`; nothing that it started is left behind."""
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=surroundings, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            return process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def index_words(site: Path) -> None:
+    """Pagefind's index, which the search field uses where the site is served over HTTP."""
+    if not has_pagefind():
+        print("pagefind is not installed: the search field opens the search page instead")
+        return
+    command = [sys.executable, "-m", "pagefind", "--site", str(site), "--quiet"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise BookError(f"pagefind: {strip_colour(done.stderr or done.stdout).strip()}")
+    for name in ("pagefind-*ui*", "pagefind-highlight.js", "pagefind-component*"):
+        for path in (site / "pagefind").glob(name):
+            path.unlink()
+
+
+def has_pagefind() -> bool:
+    return importlib.util.find_spec("pagefind") is not None
 
 
 def environment() -> dict[str, str]:
@@ -207,7 +243,7 @@ def strip_colour(text: str) -> str:
 
 def clean(line: str) -> str:
     """A warning of Sphinx with a path that one can type."""
-    return strip_colour(line).replace(f"{ROOT}/", "").strip()
+    return line.replace(f"{ROOT}/", "").strip()
 
 
 def fingerprint() -> str:

@@ -37,10 +37,24 @@
   });
   contents.addEventListener("click", (event) => event.target.closest("a") && show(false));
 
-  // Wide tables and code can be scrolled with the keyboard.
-  for (const box of all("div.highlight pre, .table-frame")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  // Long lines of code may reach into an empty margin; what still overflows scrolls by keyboard.
+  const notes = all("article aside.margin, article aside.sidebar").map((n) => n.getBoundingClientRect());
+  for (const block of all("article div.highlight")) {
+    const text = block.querySelector("pre");
+    const { top, bottom } = block.getBoundingClientRect();
+    if (text.scrollWidth > text.clientWidth && !notes.some((n) => n.top < bottom && n.bottom > top)) {
+      block.classList.add("wide");
+    }
   }
+  const reach = () => {
+    for (const box of all("div.highlight pre, .table-frame, div.math")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  reach();
+  addEventListener("resize", reach);
+  document.addEventListener("toggle", reach, true);
 
   // Copy a block of code.
   if (navigator.clipboard) {

@@ -18,11 +18,13 @@ from .vendor import KATEX, VendorError, node, package
 
 LOGGER = logging.getLogger(__name__)
 STYLES = "katex/katex.css"
+PATIENCE = 60.0  # seconds for node to start or to answer on a busy machine
 
 
 def set_up(app: Any, config: Any) -> None:
     """Point sphinxcontrib-katex at the node of this environment and at local styles."""
     katex.NODEJS_BINARY = str(node())
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = PATIENCE
     katex.KATEX_DEFAULT_OPTIONS = {"throwOnError": True, "strict": "ignore"}
     config.katex_css_path = STYLES
     try:

@@ -22,7 +22,6 @@ FONTS = {
     "serif-italic.woff2": (SERIF, "source-serif-4-latin-wght-italic.woff2"),
     "sans.woff2": (SANS, "source-sans-3-latin-wght-normal.woff2"),
 }
-PRELOADED = ("serif.woff2", "sans.woff2")
 DROPPED = ("scripts", "styles", "vendor", "locales", "images", "webpack-macros.html")
 DROPPED += ("sbt-webpack-macros.html", "sphinx-thebe.css", "sphinx-thebe.js", "copybutton.js")
 DROPPED += ("copybutton.css", "copybutton_funcs.js", "clipboard.min.js", "togglebutton.js")
@@ -58,7 +57,15 @@ def add_context(
     context["html_title"] = app.config.html_title
     context["coursebook_description"] = description
     context["coursebook_social"] = social(app, pagename, context.get("title", ""), description)
-    context["coursebook_fonts"] = [name for name in PRELOADED if name in app.coursebook_fonts]
+    context["coursebook_fonts"] = [
+        {
+            "file": name,
+            "family": "Book Sans" if name.startswith("sans") else "Book Serif",
+            "style": "italic" if "italic" in name else "normal",
+            "early": "italic" not in name,
+        }
+        for name in app.coursebook_fonts
+    ]
     context["coursebook_math"] = 'class="katex' in body
     context["coursebook_design"] = 'class="sd-' in body
     context["coursebook_version"] = static_version()
@@ -121,9 +128,19 @@ def finish(app: Any, exception: Exception | None) -> None:
         shutil.copy(source, fonts / name)
     for pin in (SERIF, SANS) if app.coursebook_fonts else ():
         shutil.copy(package(pin) / "LICENSE", fonts / f"LICENSE-{pin.folder}.txt")
+    drop_stale_pages(app)
     for name in DROPPED:
         path = static / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def drop_stale_pages(app: Any) -> None:
+    """Remove pages of earlier builds whose sources are gone."""
+    kept = {*app.env.found_docs, "404", "search", "index", "genindex"}
+    for page in Path(app.outdir).rglob("*.html"):
+        name = page.relative_to(app.outdir).with_suffix("").as_posix()
+        if name not in kept and not name.startswith(("pagefind/", "_static/")):
+            page.unlink()
