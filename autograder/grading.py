@@ -250,6 +250,9 @@ def _record(
     level: str,
 ) -> Outcome:
     """Enter the grades, then note the outcome; the note is what makes it done."""
+    if verdicts.broken:
+        reason = f"{verdicts.broken}; grade again"
+        return Outcome(work.submission.student, lab.slug, "failed", reason=reason, sandbox=level)
     results: dict[str, CellResult] = {}
     for cell in work.rebuilt.notebook.cells:
         if cell.cell_type == "code":

@@ -99,8 +99,11 @@ def grade(
         )
     screen.print(table)
     levels = {outcome.sandbox for outcome in outcomes if outcome.sandbox}
-    if levels & {"none", "shared sandbox"}:
-        click.echo(f"WARNING: students' code ran with isolation: {', '.join(levels)}", err=True)
+    if "none" in levels:
+        from autograder.engine.sandbox import missing
+
+        why = missing() or "--sandbox none"
+        click.echo(f"WARNING: students' code ran without a sandbox: {why}", err=True)
     counts = ", ".join(f"{tally[state]} {state}" for state in sorted(tally))
     click.echo(f"{len(outcomes)} submissions: {counts or 'none'}; gradebook: {course.db_url}")
 

@@ -40,8 +40,8 @@ class _Running:
 class Engine:
     """Runs trials, `jobs` at a time, in forks of one warm process.
 
-    `level` says how notebooks are kept apart: "namespaces" (a sandbox for each), "shared sandbox"
-    (one for all) or "none".
+    The warm process starts with the first trial.  `level` says how notebooks are kept apart:
+    "namespaces" (a sandbox for each) or "none"; `trouble` why it is none though one was wanted.
     """
 
     def __init__(
@@ -55,9 +55,10 @@ class Engine:
         if trouble and choice == "required":
             raise MachineryError(f"no sandbox: {trouble}")
         self.boxed = choice != "none" and not trouble
-        self.trouble, self.choice = trouble, choice
+        self.trouble = trouble
         self.limits, self.imports, self.jobs = limits, list(imports), max(1, jobs)
-        self._start()
+        self.level = "namespaces" if self.boxed else "none"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def _start(self) -> None:
         program = [sys.executable, "-P", "-m", "autograder.engine.zygote"]
@@ -66,7 +67,7 @@ class Engine:
         env = sandbox.environment(str(sandbox.PACKAGE.parent), tempfile.gettempdir())
         mine, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        self.process = subprocess.Popen(
+        process = subprocess.Popen(
             program, stdin=theirs.fileno(), stdout=self._errors, stderr=self._errors, env=env
         )
         theirs.close()
@@ -83,28 +84,30 @@ class Engine:
         except (OSError, EOFError):
             reply = None
         if not reply:
-            self.process.kill()
-            self.process.wait()
+            process.kill()
+            process.wait()
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines()
             cause = lines[-1] if lines else "it ended at once"
             raise MachineryError(f"the process that runs notebooks does not start: {cause}")
-        private = reply["private"]
-        self.level = "namespaces" if private else "shared sandbox" if self.boxed else "none"
-        if self.choice == "required" and not private:
+        self._process = process
+        if self.boxed and not reply["private"]:
             self.close()
             raise MachineryError("no sandbox: nested user namespaces are not permitted here")
 
     def close(self) -> None:
         """End the warm process and everything that it started."""
+        if self._process is None:
+            return
         self.control.close()
-        self.process.terminate()
+        self._process.terminate()
         try:
-            self.process.wait(5)
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self._process.kill()
+            self._process.wait()
         self._errors.close()
+        self._process = None
 
     def run(self, trials: Iterable[Trial]) -> Iterator[tuple[int, Verdicts]]:
         """Run trials, each as a place comes free; give each as it ends, with its number."""
@@ -124,8 +127,7 @@ class Engine:
                         selector.unregister(item.wire)
                         item.wire.close()
                         running.discard(item)
-                        if item.end is None and item.tries < MAX_TRIES and not item.cells:
-                            self._revive()
+                        if item.end is None and item.tries < MAX_TRIES:
                             self._open(selector, running, item.number, item.trial, item.tries + 1)
                         else:
                             yield item.number, _verdicts(item)
@@ -134,9 +136,8 @@ class Engine:
                     item.wire.close()
 
     def _revive(self) -> None:
-        if self.process.poll() is not None:
-            self.control.close()
-            self._errors.close()
+        if self._process is None or self._process.poll() is not None:
+            self.close()
             self._start()
 
     def _open(
@@ -147,6 +148,7 @@ class Engine:
         trial: Trial,
         tries: int = 1,
     ) -> None:
+        self._revive()
         mine, theirs = socket.socketpair()
         try:
             socket.send_fds(self.control, [b"t"], [theirs.fileno()])

@@ -60,18 +60,18 @@ def missing() -> str:
         return "the sandbox needs Linux"
     if not shutil.which("bwrap"):
         return "bubblewrap is not installed: apt-get install bubblewrap"
-    probe = subprocess.run(
-        ["bwrap", "--unshare-user", "--unshare-net", "--ro-bind", "/", "/", "true"],
-        capture_output=True,
-        text=True,
-    )
-    if probe.returncode:
-        cause = (probe.stderr.strip().splitlines() or ["it does not say why"])[-1]
-        return (
-            f"bubblewrap cannot make namespaces ({cause}): as root, sysctl"
-            " kernel.unprivileged_userns_clone=1 (Debian) or"
-            " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
-        )
+    outer = ["bwrap", "--unshare-user", "--unshare-net", "--ro-bind", "/", "/"]
+    outer += ["--dev-bind", "/proc", "/proc"]
+    for program in (["true"], ["unshare", "--user", "--net", "true"]):
+        probe = subprocess.run([*outer, *program], capture_output=True, text=True)
+        if probe.returncode:
+            cause = (probe.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            return (
+                f"namespaces are not permitted here ({cause}): as root, sysctl"
+                " kernel.unprivileged_userns_clone=1 (Debian) or"
+                " kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, let it"
+                " make user namespaces"
+            )
     return ""
 
 
