@@ -167,6 +167,16 @@ def apply(op, *inputs, **attrs):
     return Node(value, op, inputs, attrs)
 
 
+def attempt(what, call, *args, **kwargs):
+    """What `call` gives; an exception of its own becomes a failure that names the case."""
+    try:
+        return call(*args, **kwargs)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        return expect(False, f"{what}: {type(error).__name__}: {error}")
+
+
 @contextmanager
 def counting():
     """`with counting() as work:` counts operations by name; `work.total()` is their sum."""
@@ -611,8 +621,8 @@ for op, arrays, attrs, oracle in cases:
         if op == "where" and i == 0:
             continue
         v = normal(*arrays[i].shape)
-        got = rule(Node(v), out, *inputs, **attrs)
         what = f"{op} on shapes {shapes}, attributes {attrs}: the rule of input {i}"
+        got = attempt(what, rule, Node(v), out, *inputs, **attrs)
         expect(isinstance(got, Node), f"{what} must give a Node, not {type(got).__name__}")
         expect_equal(got.shape, out.shape, f"{what}: the shape", "the shape of out")
         held = tensors(*arrays)
@@ -697,7 +707,7 @@ with replaced(JVP, ref.forward_rules()):
         with counting() as work:
             jvp(half_constant, 1.0, 1.0)
         expect(
-            work.total() <= alone + 10,
+            work.total() <= alone + 50,
             f"jvp of x * fixed does {work.total()} operations, f alone {alone}: what does not depend on x"
             " must cost nothing more",
             "no rule for an input without a tangent",
@@ -962,7 +972,7 @@ for op, arrays, attrs, oracle in cases:
             continue
         what = f"{op} on shapes {shapes}: the rule of input {i}"
         adjoint = Node(g)
-        got = rule(adjoint, out, *inputs, **attrs)
+        got = attempt(what, rule, adjoint, out, *inputs, **attrs)
         expect(isinstance(got, Node), f"{what} must give a Node, not {type(got).__name__}")
         expect_equal(
             got.shape, arrays[i].shape, f"{what}: the shape", "unbroadcast(..., input.shape)"
@@ -976,6 +986,8 @@ for op, arrays, attrs, oracle in cases:
             wanted, [seed, *held], torch.tensor(u[i]), allow_unused=True, materialize_grads=True
         )
         for n, w, name in zip(again, wanted, ["g", "input 0", "input 1", "input 2"]):
+            if op == "where" and name == "input 0":
+                continue
             expect_close(
                 n.value,
                 w.numpy(),
@@ -1021,7 +1033,7 @@ expect(
 # - `axis` of `sum` and `max` may be `None`, a number (also a negative one) or a tuple, with and without `keepdims`.
 # - Elements that share a maximum share its adjoint, with weights that add up to 1.
 # - `take` may read an element several times; `scatter` may write several elements to one place.
-# - Each rule does at most four operations for each element of its largest array (input or output).
+# - Each rule does at most six operations for each element of its largest array (input or output).
 
 
 # %% task one_input
@@ -1151,10 +1163,10 @@ for op, array, attrs, oracle in cases:
     what = f"{op} on shape {array.shape}, attributes {attrs}"
     adjoint = Node(g)
     with counting() as work:
-        got = rules[op][0](adjoint, out, x, **attrs)
+        got = attempt(what, rules[op][0], adjoint, out, x, **attrs)
     expect(isinstance(got, Node), f"{what}: the rule must give a Node, not {type(got).__name__}")
     expect_equal(got.shape, array.shape, f"{what}: the shape of the adjoint of the input")
-    most = 4 * np.maximum(x.value.size, out.value.size)
+    most = 6 * np.maximum(x.value.size, out.value.size)
     expect(
         work.total() <= most, f"{what}: the rule does {work.total()} operations; {most} are allowed"
     )
@@ -1298,28 +1310,6 @@ def normal(*shape):
 
 
 with replaced(VJP, {**ref.broadcasting_rules(), **ref.one_input_rules()}):
-    for seed in range(40):
-        f, at = program(seed), normal(3, 4)
-        x = Node(at)
-        middle = tanh(x)
-        y = f(OURS, middle)
-        g = normal(*y.shape)
-        held = torch.tensor(at, requires_grad=True)
-        between = torch.tanh(held)
-        result = f(TORCH, between)
-        wanted = torch.autograd.grad(result, [held, between], torch.tensor(g))
-        got = pullback(y, [x, middle, x], Node(g))
-        expect_equal(len(got), 3, "pullback with three nodes: the number of adjoints")
-        for n, w, what in zip(got, [*wanted, wanted[0]], ["x", "tanh(x)", "x, named twice"]):
-            expect(isinstance(n, Node), "pullback must give nodes")
-            expect_close(
-                n.value,
-                w.numpy(),
-                f"program({seed}) of tanh(x): the derivative by {what}, against torch",
-                rtol=1e-8,
-                atol=1e-9,
-            )
-
     calls = Counter()
 
     def watched(i, rule):
@@ -1372,8 +1362,8 @@ with replaced(VJP, {**ref.broadcasting_rules(), **ref.one_input_rules()}):
         with counting() as work:
             pullback(y, [x], 1.0)
         expect(
-            work.total() <= 100,
-            f"the derivative by 20 inputs does {work.total()} operations; 100 suffice: most of the graph depends on"
+            work.total() <= 300,
+            f"the derivative by 20 inputs does {work.total()} operations; 300 suffice: most of the graph depends on"
             " constants only",
             "find out first which nodes depend on xs; skip inputs that do not",
         )
@@ -1394,6 +1384,44 @@ with replaced(VJP, {**ref.broadcasting_rules(), **ref.one_input_rules()}):
             "below a, nothing is asked for",
         )
 
+    x = Node([0.3, 0.7])
+    middle = sin(x)
+    y = sum(middle * middle)
+    got = pullback(y, [middle, x], 1.0)
+    expect_close(
+        got[0].value, 2 * np.sin(x.value), "a = sin x, y = sum(a a), xs = [a, x]: the first"
+    )
+    expect_close(
+        got[1].value,
+        np.sin(2 * x.value),
+        "a = sin x, y = sum(a a), xs = [a, x]: the second",
+        look="a is asked for, and x lies behind it: go on",
+    )
+    for seed in range(40):
+        f, at = program(seed), normal(3, 4)
+        x = Node(at)
+        middle = tanh(x)
+        y = f(OURS, middle)
+        g = normal(*y.shape)
+        held = torch.tensor(at, requires_grad=True)
+        between = torch.tanh(held)
+        result = f(TORCH, between)
+        wanted = torch.autograd.grad(result, [held, between], torch.tensor(g))
+        got = pullback(y, [x, middle, x], Node(g))
+        expect_equal(len(got), 3, "pullback with three nodes: the number of adjoints")
+        for n, w, what in zip(got, [*wanted, wanted[0]], ["x", "tanh(x)", "x, named twice"]):
+            expect(isinstance(n, Node), "pullback must give nodes")
+            expect_close(
+                n.value,
+                w.numpy(),
+                f"program({seed}) of tanh(x): the derivative by {what}, against torch",
+                rtol=1e-8,
+                atol=1e-9,
+                look="smaller cases: sums of contributions, and adjoints that are complete before they go on",
+            )
+
+    x = Node(normal(3))
+    y = sum(sin(x) * x)
     before = {n: (n.value.copy(), set(vars(n))) for n in ancestors(y)}
     pullback(y, [x], 1.0)
     for n, (value, names) in before.items():
@@ -1978,7 +2006,8 @@ with (
         answer = gradcheck(f, *xs)
         expect(
             bool(answer) is True,
-            f"{name}: gradcheck gives {answer} for correct rules at {[x.tolist() for x in xs]}",
+            f"{name}: gradcheck gives {answer} for correct rules, inputs"
+            f" {[x.tolist() if x.size < 5 else f'of shape {x.shape}' for x in xs]}",
             "the size of h, for the size of x; (f(x+h) - f(x-h)) / 2h and not a one-sided difference",
         )
         for x, copy in zip(xs, copies):
@@ -2069,7 +2098,11 @@ for sizes in cases:
             int(came),
             int(wanted),
             f"jacobian_cost({shown}): {name}",
-            "the cheapest order need not start at either end: every split of every part of the chain",
+            {
+                "forward": "the first product is that of the first two layers",
+                "reverse": "the first product is that of the last two layers",
+                "best": "the cheapest order need not start at either end: try every split of every part",
+            }[name],
         )
 
 # %% hints jacobian_cost [markdown]
