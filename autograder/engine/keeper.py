@@ -7,7 +7,6 @@ rest, ends what oversteps its limits, and ends everything at the end.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
 import os
@@ -53,15 +52,18 @@ class Ended(Exception):
 
 
 def keep(host: Wire, limits: Limits, boxed: bool) -> None:
-    """Serve one trial: its cells come over `host`, its results go back one by one."""
-    order = host.receive()
-    assert order is not None
-    tests, outside = set(order["tests"]), set(order["outside"])
-    plan = _with_canaries(order["cells"], tests, outside)
-    evidence: list[str] = []
-    files = {name: base64.b64decode(data) for name, data in order["files"].items()}
-    trial = _Trial(limits, files, boxed)
+    """Serve one trial: its cells come over `host`, its results go back one by one.
+
+    The notebook's process is forked before the cells are read, so that no test is in its memory.
+    """
+    trial = _Trial(limits, boxed)
     try:
+        order = host.receive()
+        assert order is not None
+        tests, outside = set(order["tests"]), set(order["outside"])
+        plan = _with_canaries(order["cells"], tests, outside)
+        evidence: list[str] = []
+        trial.lay_out(order["files"])
         for cell, source, canary in plan:
             try:
                 found: list[str] = []
@@ -106,7 +108,7 @@ def _with_canaries(
 class _Trial:
     """The notebook's process and what belongs to it."""
 
-    def __init__(self, limits: Limits, files: dict[str, bytes], boxed: bool) -> None:
+    def __init__(self, limits: Limits, boxed: bool) -> None:
         self.limits = limits
         self.end_at = time.monotonic() + limits.total_seconds
         self.deaths, deaths = os.pipe()
@@ -117,17 +119,20 @@ class _Trial:
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         child = os.fork()
         if child == 0:
-            mine.close()
-            os.close(self.deaths)
             try:
+                _close_all_but(theirs.fileno(), deaths)
                 make = _boxed_world if boxed else _open_world
-                make(Wire(theirs), limits, files, deaths, self.folder)
+                make(Wire(theirs), limits, deaths, self.folder)
             finally:
                 os._exit(1)
         theirs.close()
         os.close(deaths)
         self.child = child
         self.ended = False
+
+    def lay_out(self, files: dict[str, str]) -> None:
+        """Have the world write the files of the lab, which come as base64, into its folder."""
+        self._tell({"files": files})
 
     def run(self, cell: str, source: str, test: bool) -> tuple[CellResult, list[str]]:
         """Have the world run one cell; raises `Ended` when it does not live to tell."""
@@ -141,8 +146,7 @@ class _Trial:
         child = os.fork()
         if child == 0:
             try:
-                mine.close()
-                self.world.close()
+                _close_all_but(theirs.fileno())
                 sandbox.die_with_parent()
                 run_judge(Wire(theirs), cell, source, self.limits.cell_seconds)
             finally:
@@ -294,9 +298,15 @@ def _result(data: Any, cell: str) -> CellResult:
     return result
 
 
-def _boxed_world(
-    wire: Wire, limits: Limits, files: dict[str, bytes], deaths: int, folder: str
-) -> None:
+def _close_all_but(*kept: int) -> None:
+    """Close every descriptor but the standard ones and these: none may reach the student's code."""
+    for number in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+        if number > 2 and number not in kept:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+
+def _boxed_world(wire: Wire, limits: Limits, deaths: int, folder: str) -> None:
     """Make namespaces; their first process looks after the world and reaps what it leaves."""
     sandbox.unshare()
     first = os.fork()
@@ -307,7 +317,6 @@ def _boxed_world(
         os._exit(0)
     sandbox.die_with_parent()
     sandbox.furnish(limits)
-    _lay_out(Path(sandbox.HOME), files)
     world = os.fork()
     if world == 0:
         os.close(deaths)
@@ -326,17 +335,13 @@ def _boxed_world(
             os.close(deaths)
 
 
-def _open_world(
-    wire: Wire, limits: Limits, files: dict[str, bytes], deaths: int, folder: str
-) -> None:
+def _open_world(wire: Wire, limits: Limits, deaths: int, folder: str) -> None:
     """The same without namespaces: a scratch folder, and limits that the kernel keeps."""
     sandbox.die_with_parent()
     world = os.fork()
     if world == 0:
         os.close(deaths)
-        work = Path(folder)
-        _lay_out(work, files)
-        os.chdir(work)
+        os.chdir(folder)
         sandbox.restrict(limits)
         run_world(wire, limits.cell_seconds)
     wire.close()
@@ -345,8 +350,3 @@ def _open_world(
     os.close(deaths)
     while True:
         signal.pause()
-
-
-def _lay_out(place: Path, files: dict[str, bytes]) -> None:
-    for name, data in files.items():
-        (place / name).write_bytes(data)

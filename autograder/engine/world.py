@@ -5,11 +5,13 @@ Whatever this process reports may be forged by the code that runs in it; the kee
 
 from __future__ import annotations
 
+import base64
 import os
 import random
 import signal
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from autograder.engine.executor import new_shell, run_cell, run_test, time_limit
@@ -39,6 +41,10 @@ def run_world(wire: Wire, cell_seconds: float) -> None:
         assert order is not None
         if "ask" in order:
             wire.send(_answer(order["ask"], shell.user_ns, store, cell_seconds))
+            continue
+        if "files" in order:
+            for name, data in order["files"].items():
+                Path(name).write_bytes(base64.b64decode(data))
             continue
         cell, source = order["cell"], order["source"]
         found: list[str] = []

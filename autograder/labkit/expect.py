@@ -33,14 +33,14 @@ def expect_equal(got: Any, expected: Any, what: str, look: str = "") -> None:
         if len(different):
             _differs(got, expected, tuple(different[0]), len(different), what, look)
         return
-    if type(got) is not type(expected) and not _both_numbers(got, expected):
+    if type(got) is not type(expected) and not (_is_number(got) and _is_number(expected)):
         raise TaskFailed(
             _text(f"{what}: expected {_kind(expected)}, got {_kind(got)} {_show(got)}", look)
         )
     if isinstance(expected, list | tuple) and len(got) == len(expected) > 8:
         for place, (came, wanted) in enumerate(zip(got, expected, strict=True)):
             expect_equal(came, wanted, f"{what}, element {place} of {len(expected)}", look)
-    if got != expected:
+    if not _same(got, expected):
         raise TaskFailed(_text(f"{what}: expected {_show(expected)}, got {_show(got)}", look))
 
 
@@ -113,10 +113,27 @@ def _differs(
     raise TaskFailed(_text(f"{what}: expected {wanted!s}{place}, got {came!s}{more}", look))
 
 
-def _both_numbers(got: Any, expected: Any) -> bool:
-    numbers = (int, float, np.integer, np.floating)
-    flags = isinstance(got, bool) or isinstance(expected, bool)
-    return isinstance(got, numbers) and isinstance(expected, numbers) and not flags
+def _is_number(value: Any) -> bool:
+    """Whether it is a number of Python or NumPy themselves, not of a class derived from them."""
+    kind = type(value)
+    return kind in (int, float) or (
+        issubclass(kind, np.integer | np.floating) and kind.__module__ == "numpy"
+    )
+
+
+def _same(got: Any, expected: Any) -> bool:
+    """Equality that asks only types that it knows: an object may claim to equal everything."""
+    if _is_number(got) and _is_number(expected):
+        return bool(got == expected)
+    if type(got) is not type(expected):
+        return False
+    if isinstance(expected, np.ndarray):
+        return got.shape == expected.shape and bool(np.all(got == expected))
+    if isinstance(expected, list | tuple):
+        return len(got) == len(expected) and all(map(_same, got, expected))
+    if isinstance(expected, dict):
+        return got.keys() == expected.keys() and all(_same(got[key], expected[key]) for key in got)
+    return bool(got == expected)
 
 
 def _kind(value: Any) -> str:
