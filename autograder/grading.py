@@ -12,6 +12,7 @@ import hashlib
 import json
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -163,11 +164,13 @@ def _grade_lab(
     choice: SandboxChoice,
     limits: Limits,
 ) -> Iterator[Outcome]:
-    recorder = Recorder(course, lab)
-    in_book = recorder.students()
     handout = course.handout(lab.slug)
     files = tuple(sorted(handout.glob("*"))) if handout.is_dir() else ()
-    with open_engine(choice, limits, lab.imports, jobs) as engine:
+    with (
+        closing(Recorder(course, lab)) as recorder,
+        open_engine(choice, limits, lab.imports, jobs) as engine,
+    ):
+        in_book = recorder.students()
         cache = Cache(
             course.results / lab.slug / "executed",
             fingerprint(lab, files, limits, engine.level),

@@ -87,6 +87,8 @@ class Recorder:
         self.course, self.lab = course, lab
         self.source = source_notebook(lab)
         self.log = logging.getLogger("autograder.record")
+        self._book: Any = None
+        self._names: dict[str, str] = {}
         mark = course.results / lab.slug / "assignment.json"
         digest = hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()
         with self._trouble():
@@ -150,8 +152,7 @@ class Recorder:
 
         `timestamp` is the time of receipt in nbgrader's form, or "" when it is not known.
         """
-        from nbgrader.api import Gradebook
-        from nbgrader.preprocessors import AssignLatePenalties, SaveAutoGrades
+        from nbgrader.preprocessors import AssignLatePenalties
         from nbgrader.utils import determine_grade, is_grade, is_solution, parse_utc
 
         lab = self.lab.slug
@@ -169,14 +170,18 @@ class Recorder:
             }
         }
         with self._trouble():
-            with Gradebook(self.course.db_url) as book:
-                book.update_or_create_student(student)
-                when = {"timestamp": parse_utc(timestamp)} if timestamp else {}
-                book.update_or_create_submission(lab, student, **when)
-            for step in (SaveAutoGrades, AssignLatePenalties):
-                preprocessor = step(parent=None)
-                preprocessor.log = self.log
-                preprocessor.preprocess(notebook, resources)
+            book = self._open_book()
+            book.update_or_create_student(student)
+            when = {"timestamp": parse_utc(timestamp)} if timestamp else {}
+            submission = book.update_or_create_submission(lab, student, **when)
+            (entry,) = submission.notebooks
+            if not self._names:
+                self._names = {cell.id: cell.name for cell in _cells(entry.notebook)}
+            _save_grades(_Entry(book, entry, self._names), notebook, self.log)
+            if submission.total_seconds_late > 0 or entry.late_submission_penalty is not None:
+                penalties = AssignLatePenalties(parent=None)
+                penalties.log = self.log
+                penalties.preprocess(notebook, resources)
             folder = self.course.autograded / student / lab
             write_whole(folder / f"{lab}.ipynb", nbformat.writes(notebook) + "\n")
             if timestamp:
@@ -191,16 +196,79 @@ class Recorder:
             to_read=sum(point is None for point in points),
         )
 
+    def _open_book(self) -> Any:
+        """The gradebook, opened once; what it has loaded stays loaded from one commit to the next,
+        since nobody else writes the rows of a submission while it is recorded."""
+        from nbgrader.api import Gradebook
+
+        if self._book is None:
+            self._book = Gradebook(self.course.db_url)
+            self._book.db().expire_on_commit = False
+        self._book.db.expire_all()
+        return self._book
+
+    def close(self) -> None:
+        """Let go of the gradebook."""
+        if self._book is not None:
+            self._book.close()
+            self._book = None
+
     def forget(self, student: str) -> None:
         """Take out the grades of a submission that a later, unreadable one has replaced."""
-        from nbgrader.api import Gradebook, MissingEntry
+        from nbgrader.api import MissingEntry
 
-        with self._trouble(), Gradebook(self.course.db_url) as book:
+        with self._trouble():
+            book = self._open_book()
             book.update_or_create_student(student)
             try:
                 book.remove_submission(self.lab.slug, student)
             except MissingEntry:
                 return
+
+
+def _cells(notebook: Any) -> list[Any]:
+    return [*notebook.grade_cells, *notebook.solution_cells, *notebook.task_cells]
+
+
+class _Entry:
+    """One submission of the gradebook, as nbgrader's `SaveAutoGrades` asks for it: its grades and
+    comments are loaded at once, and written together."""
+
+    def __init__(self, book: Any, entry: Any, names: dict[str, str]) -> None:
+        self.book = book
+        self.grades = {names[grade.cell_id]: grade for grade in entry.grades}
+        self.comments = {names[comment.cell_id]: comment for comment in entry.comments}
+        self.db = self
+
+    def find_grade(self, cell: str, *_: str) -> Any:
+        return self.grades[cell]
+
+    def find_comment(self, cell: str, *_: str) -> Any:
+        return self.comments[cell]
+
+    def commit(self) -> None:
+        """Wait until all is there: `save` commits."""
+
+    def save(self) -> None:
+        self.book.db.commit()
+
+
+def _save_grades(entry: _Entry, notebook: NotebookNode, log: logging.Logger) -> None:
+    """Have nbgrader's own preprocessor grade each cell, in one transaction."""
+    from nbgrader.preprocessors import SaveAutoGrades
+
+    class SaveInOne(SaveAutoGrades):  # type: ignore[misc]
+        def preprocess(self, nb: NotebookNode, resources: Any) -> Any:
+            self.notebook_id = self.assignment_id = self.student_id = ""
+            self.gradebook = entry
+            for index, cell in enumerate(nb.cells):
+                self.preprocess_cell(cell, resources, index)
+            entry.save()
+            return nb, resources
+
+    saver = SaveInOne(parent=None)
+    saver.log = log
+    saver.preprocess(notebook, {})
 
 
 def write_whole(path: Any, text: str) -> None:
