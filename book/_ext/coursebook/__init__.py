@@ -57,6 +57,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("html-page-context", site.add_context, priority=900)
     app.connect("html-collect-pages", site.extra_pages)
     app.connect("build-finished", formulas.copy_styles)
+    app.add_html_math_renderer("katex", (formulas.visit_inline, None), (formulas.visit_block, None))
     app.connect("build-finished", site.finish)
     app.connect("build-finished", gallery.fill)
     for name in boxes.PLAIN:

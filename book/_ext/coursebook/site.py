@@ -66,7 +66,7 @@ def add_context(
         }
         for name in app.coursebook_fonts
     ]
-    context["coursebook_math"] = 'class="katex' in body
+    context["coursebook_math"] = app.katex_dist is not None and 'class="katex' in body
     context["coursebook_design"] = 'class="sd-' in body
     context["coursebook_version"] = static_version()
     context["coursebook_pagefind"] = bool(os.environ.get("COURSEBOOK_PAGEFIND"))
