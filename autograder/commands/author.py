@@ -13,7 +13,7 @@ from autograder.commands.common import console, in_course
 from autograder.course import Course
 
 if TYPE_CHECKING:
-    from autograder.engine.pool import Verdicts
+    from autograder.engine.trials import Verdicts
 
 AUDIENCE = "Authors"
 
@@ -23,12 +23,17 @@ AUDIENCE = "Authors"
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when labs/ is not up to date.")
 @in_course
 def release(course: Course, labs: tuple[str, ...], check: bool) -> None:
-    """Regenerate labs/ from solutions/: nbgrader takes solutions and hidden tests out."""
+    """Regenerate labs/ from solutions/: nbgrader takes solutions and hidden tests out.
+
+    The source notebooks go to _build/source, where stock nbgrader looks for them.
+    """
     from autograder import authoring
 
     names = course.select(labs)
     changed = authoring.release(course, names, check=check)
     for name in names:
+        if not check:
+            authoring.write_source(course, name)
         state = "up to date"
         if name in changed:
             state = "is not the release of its source" if check else "released"
