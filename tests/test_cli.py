@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from small_lab import make_course, save, solved
 
 from autograder import __version__
 from autograder.cli import cli
@@ -71,3 +75,51 @@ def test_bad_usage_is_one_line(tmp_path: Path, arguments: tuple[str, ...], statu
 def test_the_course_is_found_from_within(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root / "labs" / "parameter_server")
     assert open_course().root == root
+
+
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["bundle", "-o", "course.zip"],
+        ["collect", "inbox"],
+        ["collect", "inbox", "--class", "elsewhere/term"],
+    ],
+)
+def test_a_read_only_course_costs_one_line_and_status_3(
+    tmp_path: Path, root: Path, arguments: list[str]
+) -> None:
+    course = make_course(tmp_path / "course")
+    (course.root / "requirements").mkdir()
+    (course.root / "requirements" / "student.in").touch()
+    (course.root / "LICENSE").touch()
+    save(solved(), course.root / "inbox" / "ada_two.ipynb")
+    box = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/tmp"]
+    box += ["--ro-bind", str(course.root), str(course.root), "--chdir", str(course.root)]
+    command = [sys.executable, "-m", "autograder", *arguments]
+    done = subprocess.run(
+        [*box, "--setenv", "PYTHONPATH", str(root), *command], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1), done.stderr
+    assert "Read-only file system" in done.stderr
+
+
+def test_an_interrupted_check_says_so_and_leaves_nothing_running(tmp_path: Path) -> None:
+    course = make_course(tmp_path / "course")
+    path = save(solved(total="while True: pass"), course.root / "mine.ipynb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autograder", "check", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    started: list[psutil.Process] = []
+    deadline = time.monotonic() + 60
+    while not started and time.monotonic() < deadline:
+        started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert complaint.strip().startswith("autograder: interrupted; what was finished is kept")
+    assert started and not any(child.is_running() for child in started)

@@ -19,17 +19,6 @@ HALF = solved(mean="def mean(values):\n    return sum(values)")
 CLASS = {"ada": (solved(), 90), "bob": (HALF, 50), "eve": (blank(), 0)}
 
 
-@pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Course:
-    """A course with nbgrader's source in place and three submissions."""
-    made = make_course(tmp_path_factory.mktemp("stock") / "course")
-    shutil.copy(root / "nbgrader_config.py", made.root)
-    write_source(made, "two")
-    for student, (notebook, _) in CLASS.items():
-        save(notebook, made.submitted / student / "two" / "two.ipynb")
-    return made
-
-
 def nbgrader(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
@@ -48,15 +37,25 @@ def scores(course: Course) -> dict[str, float]:
         return {entry.student.id: entry.score for entry in book.assignment_submissions("two")}
 
 
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Course:
+    """A course whose lab stock nbgrader has released and whose three submissions it has graded."""
+    made = make_course(tmp_path_factory.mktemp("stock") / "course")
+    shutil.copy(root / "nbgrader_config.py", made.root)
+    write_source(made, "two")
+    for student, (notebook, _) in CLASS.items():
+        save(notebook, made.submitted / student / "two" / "two.ipynb")
+    for command in (["generate_assignment", "two", "--force"], ["autograde", "two", "--create"]):
+        done = nbgrader(made.root, *command)
+        assert done.returncode == 0, done.stderr
+    return made
+
+
 def test_stock_nbgrader_releases_and_grades_the_same(course: Course, tmp_path: Path) -> None:
-    released = nbgrader(course.root, "generate_assignment", "two", "--force")
-    assert released.returncode == 0, released.stderr
-    ours = Course(course.root, tmp_path / "class")
     assert release(course, ["two"], check=True) == [], "nbgrader's own release differs from ours"
-    graded = nbgrader(course.root, "autograde", "two", "--create")
-    assert graded.returncode == 0, graded.stderr
     expected = {student: points for student, (_, points) in CLASS.items()}
     assert scores(course) == expected
+    ours = Course(course.root, tmp_path / "class")
     shutil.copytree(course.submitted, ours.submitted)
     assert {outcome.student: outcome.score for outcome in grade(ours, ("two",))} == expected
     assert scores(ours) == expected
