@@ -1267,13 +1267,13 @@ from autograder.labkit import expect, expect_close, expect_equal
 
 ref = reference()
 random = np.random.default_rng(31)
-for length, k in ((1, 1), (10, 3), (50, 1), (7, 20), (200, 40)):
-    top, oracle = student.TopK(k), ref.TopK(k)
+for length, k in ((1, 1), (10, 3), (12, 1), (7, 20), (200, 40)):
+    compress, oracle = student.TopK(k).compress, ref.TopK(k)
     came, went = np.zeros(length), np.zeros(length)
-    for step in range(25):
+    for step in range(10):
         g = random.normal(size=length)
         what = f"{length} elements, k = {k}, gradient {step}"
-        indices, values = top.compress(g)
+        indices, values = compress(g)
         want = ref.expand([oracle.compress(g)], length)
         indices, values = np.asarray(indices).astype(int), np.asarray(values, float)
         expect_equal(len(indices), min(k, length), f"{what}: how many entries go out")
@@ -1288,7 +1288,7 @@ for length, k in ((1, 1), (10, 3), (50, 1), (7, 20), (200, 40)):
         )
         came, went = came + g, went + want
     for _ in range(-(-length // k)):
-        indices, values = top.compress(np.zeros(length))
+        indices, values = compress(np.zeros(length))
         went += ref.expand([(np.asarray(indices).astype(int), values)], length)
     expect_close(
         went,
@@ -1299,16 +1299,15 @@ for length, k in ((1, 1), (10, 3), (50, 1), (7, 20), (200, 40)):
     )
 
 # Two workers whose first coordinates cancel and are large: without feedback nothing else is sent.
-tops = [student.TopK(1), student.TopK(1)]
+workers = [(sign, student.TopK(1).compress) for sign in (1, -1)]
 x = np.array([0.0, 1.0, -1.0])
-for step in range(400):
-    parts = []
-    for sign, top in zip((1, -1), tops):
-        parts.append(top.compress(np.array([5.0 * sign, x[1], x[2]])))
-    x = x - 0.02 * student.expand(parts, 3)
+for step in range(120):
+    parts = [compress(np.array([5.0 * sign, x[1], x[2]])) for sign, compress in workers]
+    x = x - 0.05 * ref.expand(parts, 3)
 expect(
-    np.abs(x[1:]).max() < 0.2,
-    f"two workers, k = 1, 400 steps down a bowl: from (1, -1) to ({x[1]:.2f}, {x[2]:.2f}); below 0.2 is asked",
+    np.abs(x[1:]).max() < 0.5,
+    f"two workers, k = 1, 120 steps down a bowl: from (1, -1) to ({x[1]:.2f}, {x[2]:.2f}); below"
+    " 0.5 is asked",
     "coordinates that are never the largest must add up until they are",
 )
 parts = [(random.choice(30, 6, replace=False), random.normal(size=6)) for _ in range(5)]
