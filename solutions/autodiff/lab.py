@@ -1,6 +1,7 @@
 # ---
 # title: Two modes, one graph
 # hours: 6
+# # torch.func loads the two private modules at its first call, which takes seconds
 # imports: [numpy, torch, torch.func, torch._dynamo, torch._decomp.decompositions_for_jvp, matplotlib.pyplot, autograder.labkit]
 # ---
 
