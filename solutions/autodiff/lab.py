@@ -2085,6 +2085,10 @@ expect_equal(tuple(jacobian_cost([5, 7])), (0, 0, 0), "a single layer")
 print("The order: the visible test passes.")
 
 # %% hidden jacobian_cost 4 outside
+import numpy as np
+
+from autograder.labkit import expect_equal
+
 ref = reference()
 random = np.random.default_rng(8)
 cases = [[3, 4], [2, 9, 3], [50, 1, 50, 1, 50], [100, 2, 100, 2, 100], [7] * 6]
