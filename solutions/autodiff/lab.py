@@ -358,7 +358,7 @@ print(y.value, work, [n.op for n in ancestors(y)])
 #   all, `t` is zeros of the shape of `y`.
 #
 # `f` is a function of one node. It may itself call `jvp`, also with a value that belongs to the outer one:
-# `jvp(lambda x: x * jvp(lambda y: x * y, x, 1.0)[1], 3.0, 1.0)` must give 6, because inside, only `y` moves. So call `f` with a
+# `jvp(lambda x: x * jvp(lambda y: x * y, x, 1.0)[1], 3.0, 1.0)` must give the tangent 6, because inside, only `y` moves. So call `f` with a
 # node of its own.
 
 # %% given
@@ -767,8 +767,8 @@ with replaced(JVP, ref.forward_rules()):
 #   that it did not choose, even if `g` is infinite there.
 #
 # Again, build the rules from operations on nodes (not on `.value`), so that they can be differentiated. The table below holds
-# rules for `alias`, `neg`, `sin`, `cos`, `reshape`, and rules for `add`, `sub`, `mul` and `sum` that are right **for scalars only**: enough to
-# test later tasks with, and replaced by yours.
+# rules for `alias`, `neg`, `sin`, `cos`, `reshape`, and rules that are right **in the simplest case only** (`add`, `sub`, `mul`: equal shapes; `sum`: a
+# scalar): enough to test later tasks with, and replaced by yours.
 
 # %% given
 VJP = {
@@ -1841,7 +1841,7 @@ with (
 #
 # - It accepts correct rules of smooth functions, where elements of `xs` are between 0.01 and 100 in size (or 0), with `tol` 1e-6.
 # - It rejects whatever is wrong: a sign, a factor of 1.0001, a single element, a rule that is right only if `g` is all ones or positive, a
-#   NaN, an adjoint of another shape than its `x`. Wrong rules give False, not an error.
+#   NaN, an adjoint of another shape than its `x`. A wrong adjoint gives False, not an error.
 
 
 # %% task gradcheck
