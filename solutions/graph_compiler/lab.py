@@ -2248,8 +2248,8 @@ for _name, (_model, _x) in _subjects.items():
         f"{_name}: {len(_program.steps)} steps, {len(_compiled.kernels)} kernels; largest difference"
         f" from torch {_off:.1e}\n"
         f"  memory: all values {_values / 1e6:.1f} MB, arena {_compiled.arena_bytes / 1e6:.2f} MB"
-        f" ({_values / _compiled.arena_bytes:.1f} times smaller); a call allocates"
-        f" {allocated(lambda: _compiled.run(_array))} bytes\n"
+        f" ({_values / _compiled.arena_bytes:.1f} times smaller); a call holds at most"
+        f" {allocated(lambda: _compiled.run(_array)) / 1e3:.0f} KB of objects beside it\n"
         f"  time: interpreter {_slow:.2f} ms, compiled {_fast:.2f} ms ({_slow / _fast:.2f} times faster),"
         f" torch on one thread {_torch:.2f} ms"
     )
