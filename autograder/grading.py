@@ -188,17 +188,31 @@ def _grade_lab(
                 yield old
             else:
                 work.append(prepared)
-        fresh: list[_Work] = []
+        fresh: list[tuple[_Work, Verdicts | None, Trial]] = []
         for item in work:
-            verdicts = None if force else cache.get(item.trial)
-            if verdicts is None:
-                fresh.append(item)
+            known, left = (None, item.trial) if force else cache.get(item.trial)
+            if known is not None and not left.cells:
+                yield _record(course, lab, recorder, item, known, engine.level)
             else:
-                yield _record(course, lab, recorder, item, verdicts, engine.level)
-        fresh.sort(key=lambda item: -_earlier_seconds(course, lab, item.submission.student))
-        for number, verdicts in engine.run(item.trial for item in fresh):
+                fresh.append((item, known, left))
+        fresh.sort(key=lambda work: -_earlier_seconds(course, lab, work[0].submission.student))
+        for number, verdicts in engine.run(left for _, _, left in fresh):
+            item, known, _ = fresh[number]
+            verdicts = _joined(item.trial, known, verdicts)
             cache.put(verdicts)
-            yield _record(course, lab, recorder, fresh[number], verdicts, engine.level)
+            yield _record(course, lab, recorder, item, verdicts, engine.level)
+
+
+def _joined(trial: Trial, known: Verdicts | None, new: Verdicts) -> Verdicts:
+    """New results over those that are known of the same code under other tests."""
+    if known is None:
+        return new
+    return replace(
+        new,
+        trial=trial,
+        cells={**known.cells, **new.cells},
+        evidence=tuple(dict.fromkeys((*known.evidence, *new.evidence))),
+    )
 
 
 def _prepare(

@@ -14,7 +14,7 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache as once
 from pathlib import Path
 
@@ -61,22 +61,28 @@ class Cache:
         key = hashlib.sha256(json.dumps([self.environment, cells]).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.json.gz"
 
-    def get(self, trial: Trial) -> Verdicts | None:
-        """The results of the same code under the same tests, or None."""
+    def get(self, trial: Trial) -> tuple[Verdicts | None, Trial]:
+        """What is known of the trial, and what of it is left to run.
+
+        None is known of code that has not run yet.  Where only some tests have changed, the code
+        with these tests is left; nothing is left when the second has no cells.
+        """
         try:
             with gzip.open(self._path(trial), "rt", encoding="utf-8") as file:
                 entry = json.load(file)
         except (OSError, ValueError, EOFError):
-            return None
-        if entry["tests"] != _digests(trial):
-            return None
-        return Verdicts(
+            return None, trial
+        known = entry["tests"]
+        stale = {cell for cell, digest in _digests(trial).items() if known.get(cell) != digest}
+        left = [cell for cell in trial.cells if cell[0] not in trial.tests or cell[0] in stale]
+        verdicts = Verdicts(
             trial=trial,
             cells={name: CellResult(**cell) for name, cell in entry["cells"].items()},
             seconds=entry["seconds"],
             left_behind=tuple(entry["left_behind"]),
             evidence=tuple(entry["evidence"]),
         )
+        return verdicts, replace(trial, cells=tuple(left) if stale else ())
 
     def put(self, verdicts: Verdicts) -> None:
         """Keep results, unless the machinery and not the student's code brought them about."""
