@@ -38,8 +38,8 @@ book: labs  ## build the book into _build/html
 
 sample: labs  ## make the sample class and grade it
 	@$(BIN)/python -m autograder.sample --class $(SAMPLE)
-	@$(BIN)/autograder --class $(SAMPLE) grade
-	@$(BIN)/autograder --class $(SAMPLE) feedback
+	@$(BIN)/autograder grade --class $(SAMPLE)
+	@$(BIN)/autograder feedback --class $(SAMPLE) >$(SAMPLE)/feedback.txt
 
 verify: install  ## the quality gate of the labs: reference, blank, wrong and alternative answers
 	@$(BIN)/autograder verify
