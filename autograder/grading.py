@@ -233,7 +233,7 @@ def _prepare(
             reason = f"{submission.path.name}: {reason}"
         recorder.forget(submission.student)
         outcome = Outcome(
-            submission.student, lab.slug, "failed", None, float(lab.points), 0, reason
+            submission.student, lab.slug, "failed", None, _machine_points(lab), 0, reason
         )
         _note(course, outcome, mark="")
         return outcome
@@ -375,3 +375,8 @@ def _earlier_seconds(course: Course, lab: Lab, student: str) -> float:
     """How long the student's last version took; what is unknown counts as long, to start early."""
     note = read_note(course, lab.slug, student)
     return float(note["outcome"]["seconds"]) if note else float("inf")
+
+
+def _machine_points(lab: Lab) -> float:
+    """The points that tests decide."""
+    return float(sum(cell.points for cell in lab.graded if cell.is_code))
