@@ -75,7 +75,7 @@ def run(
         try:
             stopped = _watch(process, folder, cell_seconds, total_seconds, on_start)
         finally:
-            _end_session(process.pid)
+            _end_session(process)
             _, complaint = process.communicate()
         return _results(folder, stopped, process.returncode, complaint.decode(errors="replace"))
 
@@ -91,12 +91,20 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _end_session(leader: int) -> None:
-    """Kill the interpreter and all that it started, in whatever process group that is."""
-    for pid in [leader, *psutil.pids()]:
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """Kill the interpreter, its descendants, and what else runs in its session."""
+    victims: set[int] = set()
+    if process.poll() is None:
+        victims.add(process.pid)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victims |= {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if pid == leader or os.getsid(pid) == leader:
-                os.kill(pid, signal.SIGKILL)
+            if os.getsid(pid) == process.pid:
+                victims.add(pid)
+    for pid in victims:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _watch(

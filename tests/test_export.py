@@ -208,6 +208,8 @@ def test_the_command(course: Course, tmp_path: Path) -> None:
     written = run_command(course, "two", "-o", str(target))
     assert written.stdout == f"{target}: 1 failed, 1 graded, 1 not handed in, 1 to be read\n"
     assert target.read_text(encoding="utf-8-sig") == shown.stdout
+    platform = run_command(course, "--format", "canvas")
+    assert platform.stderr == "2 grades are not final: see export --format csv\n"
     for arguments, status in [
         (["three"], 2),
         (["--format", "excel"], 2),

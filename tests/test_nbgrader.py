@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from small_lab import blank, make_course, save, solved
 
 from autograder.authoring import release, write_source
+from autograder.collect import collect
 from autograder.course import Course
 from autograder.grading import grade
 
@@ -115,3 +117,24 @@ def test_the_formgraders_interface_lists_the_labs_and_the_class(course: Course) 
         "draft 3 100.0",
         "['ada', 'bob', 'eve']",
     ], done.stdout + done.stderr
+
+
+def test_the_exchange_of_a_hub_carries_our_labs(course: Course, tmp_path: Path) -> None:
+    """Release, fetch, submit through nbgrader's file system exchange; we collect and grade."""
+    exchange, home = tmp_path / "exchange", tmp_path / "home"
+    exchange.mkdir()
+    exchange.chmod(0o777)
+    home.mkdir()
+    option = f"--Exchange.root={exchange}"
+    released = nbgrader(course.root, "release_assignment", "two", option)
+    assert released.returncode == 0, released.stderr
+    for command in ("fetch_assignment", "submit"):
+        if command == "submit":
+            save(HALF, home / "two" / "two.ipynb")
+        done = nbgrader(home, command, "two", "--course=mlsys", option)
+        assert done.returncode == 0, done.stderr
+    ours = Course(course.root, tmp_path / "class")
+    [row] = collect(ours, exchange / "mlsys" / "inbound")
+    assert (row.verdict, row.clock) == ("taken", "nbgrader's exchange"), row.reason
+    [outcome] = grade(ours, ("two",))
+    assert (outcome.student, outcome.score) == (getpass.getuser(), 50)

@@ -121,6 +121,9 @@ def export(
             who or Roster({}),
             by_task=by == "task",
         )
+    open_ended = sum(grade.state not in ("graded", "not handed in") for grade in found)
+    if layout != "csv" and open_ended:
+        click.echo(f"{open_ended} grades are not final: see export --format csv", err=True)
     if target is None:
         click.echo(text, nl=False)
         return
