@@ -254,7 +254,7 @@ def plan(intervals, align=64):
 
 
 # %% compile: one generated program
-def compile_program(program, passes, budget=2**18):
+def compile_program(program, passes, budget=2**19):
     """Every value a name in one generated function; scratch is one more interval in the arena."""
     kernels = describe(program, passes.fuse(fusion_nodes(program)))
     bases = {name: base for name, (base, _, _) in program.views.items()}

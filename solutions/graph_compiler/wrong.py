@@ -620,7 +620,7 @@ def plan(intervals, align=64):
 
 
 # %% compile: an array for every value
-def compile_program(program, passes, budget=2**18):
+def compile_program(program, passes, budget=2**19):
     kernels = describe(program, passes.fuse(fusion_nodes(program)))
     arrays = dict(program.constants)
     for step in program.steps:
@@ -659,7 +659,7 @@ def compile_program(program, passes, budget=2**18):
 
 
 # %% compile: bound to zeros, and inputs are copied once
-def compile_program(program, passes, budget=2**18):
+def compile_program(program, passes, budget=2**19):
     first = {}
 
     def run(*inputs):
@@ -676,7 +676,7 @@ def compile_program(program, passes, budget=2**18):
 
 
 # %% compile: calls the interpreter
-def compile_program(program, passes, budget=2**18):
+def compile_program(program, passes, budget=2**19):
     def run(*inputs):
         for (name, shape), array in zip(program.inputs.items(), inputs):
             if array.dtype != np.float32 or array.shape != shape or not array.flags.c_contiguous:
@@ -690,7 +690,7 @@ def compile_program(program, passes, budget=2**18):
 
 
 # %% compile: a value that takes memory over does not prolong its owner's life
-def compile_program(program, passes, budget=2**18):
+def compile_program(program, passes, budget=2**19):
     kernels = describe(program, passes.fuse(fusion_nodes(program)))
     schedule = schedule_of(kernels)
     views = {name: base for name, (base, _, _) in program.views.items()}
