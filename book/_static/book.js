@@ -72,7 +72,7 @@
 
   // An answer that a link leads to opens.
   const reveal = () => {
-    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) {
       fold.open = true;
       target.scrollIntoView();

@@ -3,7 +3,7 @@
 Each module has one idea: `kernel` the surroundings of executed cells, `formulas` KaTeX, `figures`
 SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
 under a chapter's title, `folds` hidden answers, `previews` of terms, `overview` the map of the
-chapters, `gallery` and `status` what they say, `site` the frame around every page.
+chapters, `gallery`, `status` and `tables` what they say, `site` the frame around every page.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from . import (
     previews,
     site,
     status,
+    tables,
 )
 from .places import BOOK, ROOT
 
@@ -85,4 +86,6 @@ def setup(app: Any) -> dict[str, Any]:
     )
     images = (figures.visit_image, figures.depart_image)
     app.add_node(nodes.image, override=True, html=images, singlehtml=images)
+    frames = (tables.visit, tables.depart)
+    app.add_node(nodes.table, override=True, html=frames, singlehtml=frames)
     return {"version": VERSION, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -23,6 +23,8 @@ from sphinx.util.math import get_node_equation_number
 from .vendor import KATEX, VendorError, node, package
 
 LOGGER = logging.getLogger(__name__)
+PUNCTUATION = tuple(",.;:!?)’”'")
+WORD_JOINER = "&#8288;"
 SCRIPT = """
 const katex = require(process.argv[1]);
 require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
@@ -91,6 +93,9 @@ def set_up(app: Any, config: Any) -> None:
 def visit_inline(translator: Any, formula: nodes.math) -> None:
     """A formula within a line."""
     translator.body.append(f'<span class="math">{_set(formula, display=False)}</span>')
+    beside = formula.next_node(nodes.Text, descend=False, siblings=True)
+    if beside is not None and beside[:1] in PUNCTUATION:
+        translator.body.append(WORD_JOINER)
     raise nodes.SkipNode
 
 

@@ -26,7 +26,7 @@ DROPPED = ("scripts", "styles", "vendor", "locales", "images", "webpack-macros.h
 DROPPED += ("sbt-webpack-macros.html", "sphinx-thebe.css", "sphinx-thebe.js", "copybutton.js")
 DROPPED += ("copybutton.css", "copybutton_funcs.js", "clipboard.min.js", "togglebutton.js")
 DROPPED += ("togglebutton.css", "design-tabs.js", "copy-button.svg", "check-solid.svg")
-DROPPED += ("play-solid.svg", "exercise.css", "proof.css", "basic.css", "sphinx_highlight.js")
+DROPPED += ("play-solid.svg", "exercise.css", "proof.css", "basic.css")
 FOOTER = {
     "reference/where": "Where everything is",
     "reference/cite": "How to cite",
