@@ -2265,13 +2265,13 @@ _slow = milliseconds(lambda: interpret(_program, _array), 0.3)
 _speedup, _arenas = {}, {}
 for _budget in (2**12, 2**14, 2**16, 2**18, 2**20, 2**22, 2**24):
     _made = compile_program(_program, mine, _budget)
-    _speedup[_budget / 1024] = _slow / milliseconds(lambda: _made.run(_array), 0.3)
-    _arenas[_budget / 1024] = _values / _made.arena_bytes
+    _speedup[math.log2(_budget) - 10] = _slow / milliseconds(lambda: _made.run(_array), 0.3)
+    _arenas[math.log2(_budget) - 10] = _values / _made.arena_bytes
 plot_vs(
     "time of the interpreter / time compiled",
     dict.fromkeys(_speedup, 1.0),
     _speedup,
-    "KB for a block of all steps of a kernel ('theory' is the interpreter itself)",
+    "x: a block of all steps of a kernel has 2^x KB ('theory': the interpreter itself)",
 )
 
 # %% measure
@@ -2280,7 +2280,7 @@ plot_vs(
     "memory of all values / arena",
     dict.fromkeys(_arenas, _values / _unfused),
     _arenas,
-    "KB for a block of all steps of a kernel ('theory' is planning without fusion)",
+    "x: a block of all steps of a kernel has 2^x KB ('theory': planning, no fusion)",
 )
 
 # %% written reading 6 [markdown]
