@@ -134,7 +134,8 @@ def test_the_exchange_of_a_hub_carries_our_labs(course: Course, tmp_path: Path) 
         done = nbgrader(home, command, "two", "--course=mlsys", option)
         assert done.returncode == 0, done.stderr
     ours = Course(course.root, tmp_path / "class")
-    [row] = collect(ours, exchange / "mlsys" / "inbound")
-    assert (row.verdict, row.clock) == ("taken", "nbgrader's exchange"), row.reason
+    rows = collect(ours, exchange / "mlsys" / "inbound")
+    [clock] = [row.clock for row in rows if row.verdict == "taken"]
+    assert clock == "nbgrader's exchange"
     [outcome] = grade(ours, ("two",))
     assert (outcome.student, outcome.score) == (getpass.getuser(), 50)
