@@ -356,6 +356,36 @@ class ShardedAdam:
             p.copy_(piece.view_as(p))
 
 
+# %% sharded_adam: a rank whose share is empty does not take part
+class ShardedAdam:
+    def __init__(self, params, ring, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+        self.params = list(dict.fromkeys(p for p in params if p.requires_grad))
+        self.ring, self.lr, self.betas, self.eps, self.t = ring, lr, betas, eps, 0
+        total = sum(p.numel() for p in self.params)
+        mine = torch.zeros(total).tensor_split(ring.n)[ring.rank]
+        self.m, self.v = mine.clone(), mine.clone()
+
+    @torch.no_grad()
+    def step(self):
+        if not len(self.m):
+            return
+        n, rank = self.ring.n, self.ring.rank
+        g = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).view(-1) for p in self.params]
+        )
+        g = self.ring.reduce_scatter(g.tensor_split(n)) / n
+        w = torch.cat([p.view(-1) for p in self.params]).tensor_split(n)[rank].clone()
+        self.t += 1
+        self.m.lerp_(g, 1 - self.betas[0])
+        self.v.mul_(self.betas[1]).add_((1 - self.betas[1]) * g**2)
+        m, v = self.m / (1 - self.betas[0] ** self.t), self.v / (1 - self.betas[1] ** self.t)
+        w -= self.lr * m / (v.sqrt() + self.eps)
+        new = torch.cat(self.ring.all_gather(w)).split([p.numel() for p in self.params])
+        for p, piece in zip(self.params, new):
+            p.copy_(piece.view_as(p))
+            p.grad = None
+
+
 # %% zero3: gathers all layers before it begins
 class Zero3:
     def __init__(self, layers, ring):
