@@ -22,8 +22,9 @@ from nbformat import NotebookNode
 from autograder.authoring import Lab, parse
 from autograder.course import Course, CourseError
 from autograder.engine.cache import Cache, fingerprint
+from autograder.engine.cluster import ClusterEngine
 from autograder.engine.executor import CellResult
-from autograder.engine.host import open_engine
+from autograder.engine.host import Engine
 from autograder.engine.trials import Limits, SandboxChoice, Trial, Verdicts
 from autograder.rebuild import Rebuilt, Unreadable, rebuild
 from autograder.record import NOT_RUN, Recorder, Score, settle, write_whole
@@ -84,10 +85,13 @@ def grade(
     jobs: int = 1,
     sandbox: SandboxChoice = "auto",
     limits: Limits | None = None,
+    scheduler: str = "",
     on_start: Callable[[str, int], None] = lambda lab, count: None,
     on_done: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Grade what is new or changed, or, with `force`, everything; one outcome a submission.
+
+    `scheduler` is the address of a Dask scheduler whose workers do it in place of this machine.
 
     Raises `CourseError` for an unknown lab or student and for a lab whose source is not sound,
     `MachineryError` when gradebook, disk or sandbox fail.  What was recorded until then stays.
@@ -106,10 +110,29 @@ def grade(
             continue
         on_start(name, len(found))
         lab = parse(course.lab_source(name))
-        for outcome in _grade_lab(course, lab, found, force, jobs, sandbox, limits or Limits()):
+        for outcome in _grade_lab(
+            course,
+            lab,
+            found,
+            force,
+            lambda imports: _open(scheduler, sandbox, limits, imports, jobs),
+        ):
             on_done(outcome)
             outcomes.append(outcome)
     return sorted(outcomes, key=lambda outcome: (outcome.lab, outcome.student))
+
+
+def _open(
+    scheduler: str,
+    sandbox: SandboxChoice,
+    limits: Limits | None,
+    imports: Sequence[str],
+    jobs: int,
+) -> Engine | ClusterEngine:
+    """The engine of this machine, or that of a cluster."""
+    if scheduler:
+        return ClusterEngine(scheduler, sandbox, limits or Limits(), imports)
+    return Engine(sandbox, limits or Limits(), imports, jobs)
 
 
 def find_submissions(course: Course, lab: str, students: set[str]) -> Iterator[Submission]:
@@ -160,20 +183,18 @@ def _grade_lab(
     lab: Lab,
     submissions: list[Submission],
     force: bool,
-    jobs: int,
-    choice: SandboxChoice,
-    limits: Limits,
+    start: Callable[[Sequence[str]], Engine | ClusterEngine],
 ) -> Iterator[Outcome]:
     handout = course.handout(lab.slug)
     files = tuple(sorted(handout.glob("*"))) if handout.is_dir() else ()
     with (
         closing(Recorder(course, lab)) as recorder,
-        open_engine(choice, limits, lab.imports, jobs) as engine,
+        closing(start(lab.imports)) as engine,
     ):
         in_book = recorder.students()
         cache = Cache(
             course.results / lab.slug / "executed",
-            fingerprint(lab, files, limits, engine.level),
+            fingerprint(lab, files, engine.limits, engine.level),
         )
         work: list[_Work] = []
         for submission in submissions:

@@ -28,6 +28,12 @@ AUDIENCE = "Instructors"
     show_default=True,
     help="Isolation of the students' code: what the machine has, or fail without, or none.",
 )
+@click.option(
+    "--scheduler",
+    default="",
+    metavar="ADDRESS",
+    help="Let the workers of this Dask scheduler run the notebooks: tcp://host:8786, tls://...",
+)
 @click.option("--cell-seconds", default=30.0, metavar="S", help="Longest time of one cell (30).")
 @click.option("--total-seconds", default=300.0, metavar="S", help="Longest of one notebook (300).")
 @in_class
@@ -38,6 +44,7 @@ def grade(
     jobs: int,
     force: bool,
     sandbox: str,
+    scheduler: str,
     cell_seconds: float,
     total_seconds: float,
 ) -> None:
@@ -81,6 +88,7 @@ def grade(
             jobs=jobs,
             sandbox=sandbox,  # type: ignore[arg-type]
             limits=Limits(cell_seconds=cell_seconds, total_seconds=total_seconds),
+            scheduler=scheduler,
             on_start=begin,
             on_done=done,
         )

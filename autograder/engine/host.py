@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -59,6 +60,7 @@ class Engine:
         self.limits, self.imports, self.jobs = limits, list(imports), max(1, jobs)
         self.level = "namespaces" if self.boxed else "none"
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
 
     def _start(self) -> None:
         program = [sys.executable, "-P", "-m", "autograder.engine.zygote"]
@@ -148,13 +150,14 @@ class Engine:
         trial: Trial,
         tries: int = 1,
     ) -> None:
-        self._revive()
         mine, theirs = socket.socketpair()
-        try:
-            socket.send_fds(self.control, [b"t"], [theirs.fileno()])
-        except OSError:
+        with self._lock:
             self._revive()
-            socket.send_fds(self.control, [b"t"], [theirs.fileno()])
+            try:
+                socket.send_fds(self.control, [b"t"], [theirs.fileno()])
+            except OSError:
+                self._revive()
+                socket.send_fds(self.control, [b"t"], [theirs.fileno()])
         theirs.close()
         item = _Running(number, trial, Wire(mine), time.monotonic(), tries=tries)
         files = {p.name: base64.b64encode(p.read_bytes()).decode() for p in trial.files}
