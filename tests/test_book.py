@@ -332,7 +332,7 @@ def test_a_cell_that_raises_names_the_page_and_the_line(scratch: Path) -> None:
     done = make_page(scratch, "```{code-cell} ipython3\nprint(1)\n1 / 0\n```\n")
     assert done.returncode == 1
     assert "book/training/small.md: ZeroDivisionError" in done.stderr
-    assert "line 9" in done.stderr
+    assert "line 8" in done.stderr
 
 
 def test_wrong_use_is_one_line() -> None:

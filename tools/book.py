@@ -135,11 +135,12 @@ def build_page(page: Path, out: Path | None, *, cold: bool) -> None:
         (folder / "_toc.yml").write_text(yaml.safe_dump(toc), encoding="utf-8")
         (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
         problems = sphinx(BOOK, folder / "_config.yml", folder / "_toc.yml", folder)
+        beside = tuple(f"book/{other}.md" for other in SIDE_PAGES)
         own = [line for line in problems if not UNRESOLVED.search(line)]
         for line in problems:
             if line not in own and (name in line or "coursebook" in line):
                 print(f"not an error here: {line}")
-        own = [line for line in own if not any(other in line for other in SIDE_PAGES)]
+        own = [line for line in own if not line.startswith(beside)]
         if own:
             shutil.rmtree(folder / "_build" / ".doctrees", ignore_errors=True)
             raise BookError("\n".join(own))
@@ -193,9 +194,9 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
     status = run_logged(command, log, surroundings)
     text = strip_colour(log.read_text(encoding="utf-8", errors="replace"))
     problems = [clean(line) for line in text.splitlines() if WARNING.match(line)]
-    if status and not problems:
-        causes = re.findall(r"^[\w.]+(?:Error|Exception): .+", text, re.M)
-        problems = [causes[0] if causes else f"Jupyter Book ended with status {status}"]
+    causes = re.findall(r"^[\w.]+(?:Error|Exception): .+", text, re.M)[:1]
+    if status and (causes or not problems):
+        problems += causes or [f"Jupyter Book ended with status {status}"]
         problems.append(f"its whole output: {log}")
     return list(dict.fromkeys(problems))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import hashlib
 import importlib.metadata
 import json
@@ -97,6 +98,7 @@ def execute(page: Path) -> tuple[Any, float, str]:
 
     logging.getLogger("traitlets").setLevel(logging.CRITICAL)
     notebook = read(page)
+    kernelspec = copy.deepcopy(notebook.metadata.get("kernelspec", {}))
     began = time.monotonic()
     client = NotebookClient(
         notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(page.parent)}}
@@ -110,7 +112,9 @@ def execute(page: Path) -> tuple[Any, float, str]:
         error = f"a cell ran longer than {TIMEOUT} s {_cell(notebook, page)}"
     except DeadKernelError:
         error = f"the kernel died {_cell(notebook, page)}"
-    return notebook, time.monotonic() - began, error
+    seconds = time.monotonic() - began
+    notebook.metadata["kernelspec"] = kernelspec  # the cache is asked with the page's own
+    return notebook, seconds, error
 
 
 def _cell(notebook: Any, page: Path) -> str:

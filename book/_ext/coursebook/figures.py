@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.util import logging
+
+LOGGER = logging.getLogger(__name__)
 
 INK = ("#1c1f23", "#000000", "black")
 NAMED = {
@@ -123,13 +126,13 @@ def _svg_path(builder: Any, node: nodes.image) -> Path | None:
 
 def require_alt(app: Any, doctree: nodes.document, docname: str) -> None:
     """An image without alternative text is a warning, and so an error of the build."""
-    from sphinx.util import logging
-
-    for image in doctree.findall(nodes.image):
-        if not image.get("alt", "").strip() and "no-alt" not in image.get("classes", ()):
-            logging.getLogger(__name__).warning(
-                "figure without alternative text: give it `image: {alt: ...}`",
-                location=image,
+    for number, image in enumerate(doctree.findall(nodes.image), 1):
+        if not image.get("alt", "").strip():
+            names = image.parent.get("ids", ()) if image.parent else ()
+            LOGGER.warning(
+                "%s without alternative text: give it `image: {alt: ...}`",
+                names[0] if names else f"figure {number} of the page",
+                location=docname,
                 type="coursebook",
                 subtype="alt",
             )

@@ -7,6 +7,8 @@ from typing import Any
 from docutils import nodes
 
 FOLDED = {"dropdown", "toggle"}
+REPEATED = {"exercise-content", "solution-content", "proof-content"}
+"""Ids that extensions give to every box of a page, though an id may stand there once."""
 
 
 class fold(nodes.General, nodes.Element):
@@ -17,6 +19,8 @@ def convert(app: Any, doctree: nodes.document, docname: str) -> None:
     """Every titled box with the class `dropdown` becomes a fold."""
     if app.builder.format != "html":
         return
+    for section in doctree.findall(nodes.section):
+        section["ids"] = [name for name in section["ids"] if name not in REPEATED]
     for box in list(doctree.findall(nodes.Element)):
         titled = box.children and isinstance(box.children[0], nodes.title)
         if titled and FOLDED & set(box.get("classes", ())) and not isinstance(box, nodes.section):

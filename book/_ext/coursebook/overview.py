@@ -56,14 +56,16 @@ def rewrite(app: Any, env: Any) -> list[str]:
 
 def fill(app: Any, doctree: nodes.document, docname: str) -> None:
     """Put the map and the table where the directives stood."""
+    maps, lists = list(doctree.findall(coursemap)), list(doctree.findall(courselist))
+    if not maps and not lists:
+        return
     known = [c for c in chapters.chapters() if prefix(app) + c.docname in app.env.found_docs]
     address = {
         c.slug: app.builder.get_relative_uri(docname, prefix(app) + c.docname) for c in known
     }
-    for place in list(doctree.findall(coursemap)):
-        drawing = draw(known, address) if known else ""
-        place.replace_self(nodes.raw("", drawing, format="html"))
-    for place in list(doctree.findall(courselist)):
+    for place in maps:
+        place.replace_self(nodes.raw("", draw(known, address) if known else "", format="html"))
+    for place in lists:
         place.replace_self(nodes.raw("", tabulate(known, address), format="html"))
 
 
