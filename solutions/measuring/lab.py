@@ -345,14 +345,14 @@ def check(op, shapes, flops, elements, look="", **options):
     )
 
 
-for _ in range(25):
-    a, b = torch.rand(some(), some()), None
+for _ in range(12):
+    a = torch.rand(some(), some())
     b = torch.rand(a.shape[1], some())
     flops, out = counted(lambda: a @ b)
     shapes = [tuple(a.shape), tuple(b.shape)]
     check("gemm", shapes, flops, a.numel() + b.numel() + out.numel(), "a multiply-add is two")
 
-for _ in range(40):
+for _ in range(30):
     groups, stride, padding = some(1, 4), some(1, 4), some(0, 4)
     x = torch.rand(some(1, 4), groups * some(1, 4), some(7, 16), some(7, 16))
     w = torch.rand(groups * some(1, 4), x.shape[1] // groups, some(1, 6), some(1, 6))
@@ -367,7 +367,7 @@ for _ in range(40):
         padding=padding,
     )
 
-for _ in range(10):
+for _ in range(6):
     shape = tuple(some() for _ in range(some(1, 5)))
     size = int(np.prod(shape))
     check("softmax", [shape], 5 * size, 2 * size, "count all elements, not one row")
@@ -379,7 +379,7 @@ for _ in range(10):
         "scale and shift have as many elements as the last axis",
     )
 
-for _ in range(25):
+for _ in range(12):
     batch, heads, queries, keys, depth, width = (some(1, 12) for _ in range(6))
     q, k = torch.rand(batch, heads, queries, depth), torch.rand(batch, heads, keys, depth)
     v = torch.rand(batch, heads, keys, width)
@@ -392,7 +392,7 @@ for _ in range(25):
         "the numbers of queries and of keys, and the widths of keys and of values, may differ",
     )
 
-for _ in range(20):
+for _ in range(10):
     widths, batch = [some(1, 30) for _ in range(some(2, 6))], some()
     layers = [torch.nn.Linear(m, n) for m, n in zip(widths, widths[1:])]
     model = torch.nn.Sequential(*[part for layer in layers for part in (layer, torch.nn.Tanh())])
@@ -500,28 +500,24 @@ for _ in range(12):
     edge = student.ridge(peak, bandwidth)
     expect_close(edge, peak / bandwidth, f"{what}: ridge", look="FLOP a byte")
     below, above = edge * random.uniform(0.01, 0.99), edge * random.uniform(1.01, 99)
-    for intensity, right in [
-        (below, below * bandwidth),
-        (edge, peak),
-        (above, peak),
-        (0.0, 0.0),
-        (math.inf, peak),
-    ]:
+    for intensity, right in [(below, below * bandwidth), (above, peak)]:
         expect_close(
             float(student.attainable(intensity, peak, bandwidth)),
             right,
             f"{what}: attainable at {intensity:.3g} FLOP/B (the ridge is at {edge:.3g})",
             look="the lower of two roofs",
         )
-    axis = np.geomspace(edge / 100, edge * 100, 9)
-    got = student.attainable(axis, peak, bandwidth)
+    axis = np.array([0.0, below, edge, above, math.inf])
     expect_close(
-        got, np.minimum(axis * bandwidth, peak), f"{what}: attainable of an array of intensities"
+        student.attainable(axis, peak, bandwidth),
+        [0.0, below * bandwidth, peak, peak, peak],
+        f"{what}: attainable of an array, {np.round(axis, 3).tolist()} FLOP/B",
+        look="the lower of two roofs, element by element",
     )
 
 names = ("compute", "memory", "network", "overhead")
 met = set()
-for _ in range(60):
+for _ in range(40):
     machine = {
         "peak": 10 ** random.uniform(10, 13),
         "bandwidth": 10 ** random.uniform(9, 12),
@@ -901,7 +897,7 @@ def fit(ns, xs, what):
     return sigma, kappa, peak
 
 
-for _ in range(25):
+for _ in range(16):
     sigma, kappa = random.uniform(0.01, 0.2), 10 ** random.uniform(-4, -2)
     rate = 10 ** random.uniform(-3, 6)
     some = np.unique(random.integers(1, 65, 12))
@@ -1047,7 +1043,7 @@ expect_close(
     student.fanout(0.03, 20), share, "fanout(0.03, 20) against 40 000 simulated requests", rtol=0.03
 )
 
-for trial in range(40):
+for trial in range(24):
     n = int(random.integers(3, 60))
     times = random.integers(1, 15, n) / 4 if trial % 2 else random.exponential(1.0, n)
     load = float(random.choice([0.0, 0.02, 0.05, 0.1, 0.25, 0.5]))
@@ -1072,7 +1068,7 @@ for trial in range(40):
             "the smallest one that keeps to the load; equal times count together",
         )
 
-for trial in range(30):
+for trial in range(16):
     n = 500
     first = np.where(random.random(n) < 0.1, 10.0, 1.0) * random.uniform(0.5, 1.5, n)
     second = np.where(random.random(n) < 0.1, 10.0, 1.0) * random.uniform(0.5, 1.5, n)
