@@ -2284,12 +2284,12 @@ plot_vs(
 )
 
 # %% written reading 6 [markdown]
-# **Read your plot.** The speed-up depends on the size of a block. Explain both ends of the curve and where it is highest, with the caches
-# of your machine and with what one NumPy call costs. Which part of the time can fusion not touch at all? (Five to eight sentences.)
+# **Read your plots.** The speed-up depends on the size of a block: explain both ends of the curve, with the caches of your machine and
+# with what one NumPy call costs. Which part of the time can fusion not touch at all? And the second plot: planning *without* fusion
+# comes to about the same arena. Why does fusion save so much time and no memory here? (Six to ten sentences.)
 #
 # ### BEGIN SOLUTION
-# *2 points: small blocks: a NumPy call costs about a microsecond whatever it computes, and there are steps x rows / block of them; a block must do much more work than that.*
-# *2 points: large blocks: intermediates no longer fit into the L2 cache (1 to 2 MB here; L1 is too small to matter), so each step reads and writes memory as the interpreter does; what is left of the gain is that no fresh pages are asked for and zeroed.*
-# *1 point: the highest point lies where a block of all steps fits the cache and the calls are amortised, some 64 KB to 1 MB.*
-# *1 point: matrix products (compute-bound, already in BLAS), exp and tanh (arithmetic, not bytes), and the copies that change layout stay what they are.*
+# *2 points: small blocks: a NumPy call costs about a microsecond whatever it computes, and there are steps x rows / block of them; large blocks: intermediates no longer fit into the L2 cache (1 to 2 MB here), so each step reads and writes memory as the interpreter does, and what is left of the gain is that no fresh pages are asked for.*
+# *2 points: matrix products (compute-bound, already in BLAS), exp and tanh (arithmetic, not bytes), and the copies that change layout stay what they are.*
+# *2 points: the arena is set by its busiest moment, two score matrices around a library call, which both programs have; in the unfused chain each value dies at once, so that in_place and plan let it share the same two places; fusion saves traffic to those places, not the places, and its scratch comes on top.*
 # ### END SOLUTION
