@@ -101,7 +101,10 @@ def execute(page: Path) -> tuple[Any, float, str]:
     kernelspec = copy.deepcopy(notebook.metadata.get("kernelspec", {}))
     began = time.monotonic()
     client = NotebookClient(
-        notebook, timeout=TIMEOUT, resources={"metadata": {"path": str(page.parent)}}
+        notebook,
+        timeout=TIMEOUT,
+        record_timing=False,
+        resources={"metadata": {"path": str(page.parent)}},
     )
     error = ""
     try:
