@@ -371,6 +371,7 @@ def generate(lab: Lab, db_url: str) -> NotebookNode:
         config.CourseDirectory.release_directory = "release"
         config.CourseDirectory.db_url = db_url
         config.CourseDirectory.assignment_id = lab.slug
+        config.CourseDirectory.course_id = "default_course"  # the row that others refer to
         write_notebook(source_notebook(lab), root / "source" / lab.slug / f"{lab.slug}.ipynb")
         with nbgrader_at_work() as log:
             converter = GenerateAssignment(
