@@ -2219,7 +2219,7 @@ for model, x, what in (
 mine = Passes(fuse, emit, liveness, in_place, plan)
 
 
-def milliseconds(call, seconds=0.4):
+def milliseconds(call, seconds=0.25):
     """The least time of a call, after one to warm up."""
     call()
     times, end = [], time.perf_counter() + seconds
@@ -2261,11 +2261,11 @@ print(emit(_softmax, 64)[0])
 # %% measure
 _program = capture(*_subjects["attention"])
 _array = _subjects["attention"][1].numpy()
-_slow = milliseconds(lambda: interpret(_program, _array), 0.3)
+_slow = milliseconds(lambda: interpret(_program, _array))
 _speedup, _arenas = {}, {}
 for _budget in (2**12, 2**14, 2**16, 2**18, 2**20, 2**22, 2**24):
     _made = compile_program(_program, mine, _budget)
-    _speedup[math.log2(_budget) - 10] = _slow / milliseconds(lambda: _made.run(_array), 0.3)
+    _speedup[math.log2(_budget) - 10] = _slow / milliseconds(lambda: _made.run(_array), 0.15)
     _arenas[math.log2(_budget) - 10] = _values / _made.arena_bytes
 plot_vs(
     "time of the interpreter / time compiled",
