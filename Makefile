@@ -6,7 +6,7 @@ READY := .venv/.ready
 SAMPLE := _build/sample
 
 .DEFAULT_GOAL := help
-.PHONY: help install labs book sample serve test verify lint pins clean
+.PHONY: help install labs book sample serve test verify benchmark lint pins clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ sample: labs  ## make the sample class and grade it
 
 verify: install  ## the quality gate of the labs: reference, blank, wrong and alternative answers
 	@$(BIN)/autograder verify
+
+benchmark: install  ## measure the grader beside stock nbgrader (QUICK=--quick for a look)
+	@$(BIN)/python benchmarks/grading.py $(QUICK)
 
 lint: install  ## format and check the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix . && $(BIN)/mypy
