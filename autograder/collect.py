@@ -19,7 +19,7 @@ from typing import Any, Literal
 from autograder import notebooks
 from autograder.course import Course, CourseError, MachineryError
 from autograder.intake import Found, Refused, files
-from autograder.platforms import STAMP, Sender, parse_time, sender
+from autograder.platforms import STAMP, Sender, lab_of, parse_time, senders
 from autograder.roster import Roster, safe_id
 
 Verdict = Literal["taken", "replaced", "skipped", "refused"]
@@ -58,11 +58,9 @@ def collect(course: Course, source: Path, roster: Roster | None = None) -> list[
     with _alone(course):
         desk = _Desk(course, roster)
         for item in files(source, lambda name: name in (METADATA, STAMP_FILE)):
-            desk.read_times(item)
-        for item in files(source, _is_notebook):
-            if row := desk.take(item):
-                desk.rows.append(row)
-    return sorted(desk.rows, key=lambda row: (row.student, row.lab, row.origin))
+            desk.look_at(item)
+        rows = [row for item in files(source, _is_notebook) for row in desk.take(item)]
+    return sorted(rows, key=lambda row: (row.student, row.lab, row.origin))
 
 
 def _is_notebook(name: str) -> bool:
@@ -70,40 +68,80 @@ def _is_notebook(name: str) -> bool:
 
 
 class _Desk:
-    """Where one run puts each file, and what it has noted so far."""
+    """Where one run puts each file, and what it knows of the source as a whole."""
 
     def __init__(self, course: Course, roster: Roster | None) -> None:
         self.course, self.roster = course, roster
         self.labs = course.lab_names()
-        self.rows: list[Row] = []
-        self.gradescope: dict[str, Any] = {}
+        self.gradescope: dict[tuple[str, ...], dict[str, Any]] = {}
         self.stamps: dict[tuple[str, ...], datetime] = {}
+        self.packed: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         self.names: dict[str, str] = {}
 
-    def read_times(self, item: Found | Refused) -> None:
-        """Keep what Gradescope's metadata file and nbgrader's timestamps say."""
-        if isinstance(item, Refused) or len(item.data) > MAX_TIMES:
+    def look_at(self, item: Found | Refused) -> None:
+        """Keep what other files need: times, Gradescope's metadata, what a student's zip holds.
+
+        Neither times nor metadata are believed where a student has packed them.
+        """
+        if isinstance(item, Refused):
             return
-        text = item.data.decode("utf-8", "replace")
-        if item.parts[-1] == METADATA:
+        name = item.parts[-1]
+        if item.outer:
+            if _is_notebook(name):
+                self.packed.setdefault(item.parts[: item.outer], []).append(item.parts)
+        elif name == METADATA and len(item.data) <= MAX_TIMES:
             import yaml
 
             with contextlib.suppress(yaml.YAMLError, RecursionError, ValueError):
-                loaded = yaml.load(text, Loader=yaml.BaseLoader)
-                self.gradescope = loaded if isinstance(loaded, dict) else {}
-        elif item.parts[-1] == STAMP_FILE and (time := parse_time(text)):
+                loaded = yaml.load(item.data.decode("utf-8", "replace"), Loader=yaml.BaseLoader)
+                if isinstance(loaded, dict):
+                    self.gradescope[item.parts[:-1]] = loaded
+        elif name == STAMP_FILE and (time := parse_time(item.data.decode("utf-8", "replace"))):
             self.stamps[item.parts[:-1]] = time
 
-    def take(self, item: Found | Refused) -> Row | None:
-        """Store one file; None for a file that only served the others."""
+    def take(self, item: Found | Refused) -> Iterator[Row]:
+        """Store one file, for each who handed it in; nothing for a file that served the others."""
         if isinstance(item, Refused):
-            return Row("refused", item.origin, item.reason)
+            yield Row("refused", item.origin, item.reason)
+            return
         if item.parts[-1] in (METADATA, STAMP_FILE):
-            return None
+            return
         if not _is_notebook(item.parts[-1]):
-            return Row("skipped", item.origin, "not a notebook")
+            yield Row("skipped", item.origin, "not a notebook")
+            return
+        if item.outer and (row := self._choose(item)):
+            yield row
+            return
         parts = tuple(unicodedata.normalize("NFC", part) for part in item.parts)
-        told = sender(parts, self.labs, self.gradescope)
+        for told in senders(parts, self.labs, self.gradescope, item.outer):
+            yield self._store_for(item, told)
+
+    def _choose(self, item: Found) -> Row | None:
+        """What a zip within the source holds is one student's: which of its notebooks counts.
+
+        That nearest to its top, and of several there the one that is named as its lab.
+        """
+        inside = self.packed.get(item.parts[: item.outer], [])
+        top = min(map(len, inside), default=0)
+        if len(item.parts) > top:
+            return Row("skipped", item.origin, "lies deeper in its zip than another notebook")
+        stem = item.parts[-1].rpartition(".")[0]
+        others = [parts[-1].rpartition(".")[0] for parts in inside if len(parts) == top]
+        alike = [other for other in others if self._lab_in(other) == self._lab_in(stem)]
+        exact = [other for other in alike if other in self.labs]
+        if len(alike) == 1 or exact == [stem]:
+            return None
+        if len(exact) == 1:
+            return Row("skipped", item.origin, f"{exact[0]}.ipynb lies beside it")
+        why = (
+            "its zip holds several notebooks of one lab; a whole class's zip is collected by itself"
+        )
+        return Row("refused", item.origin, why)
+
+    def _lab_in(self, stem: str) -> str:
+        return lab_of(stem, self.labs)
+
+    def _store_for(self, item: Found, told: Sender) -> Row:
         lab, problem = self._lab(item, told)
         if problem:
             return Row("refused", item.origin, problem)
@@ -111,10 +149,10 @@ class _Desk:
         if not student:
             return Row("refused", item.origin, remark, lab=lab)
         received, clock = item.time, item.clock
-        if item.parts[:-1] in self.stamps:
+        if not told.platform and item.parts[:-1] in self.stamps:
             received, clock = self.stamps[item.parts[:-1]], STAMP_FILE
         if told.time:
-            received, clock = told.time, told.clock
+            received, clock = told.time, told.platform
         verdict, reason = self._store(student, lab, item.data, received)
         reasons = "; ".join(filter(None, [reason, remark, told.remark]))
         return Row(verdict, item.origin, reasons, student, lab, received, clock)

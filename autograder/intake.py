@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from autograder.course import CourseError
 from autograder.notebooks import MAX_BYTES
@@ -36,12 +37,17 @@ IGNORED = re.compile(r"\.|__MACOSX$|__pycache__$|Thumbs\.db$|desktop\.ini$")
 
 @dataclass(frozen=True)
 class Found:
-    """A file: its place in the source (a zip counts as a folder), its time, its bytes."""
+    """A file: its place in the source (a zip counts as a folder), its time, its bytes.
+
+    What lies in a zip within the source was packed by a student: `outer` counts the parts up to and
+    with that zip, which are not theirs to choose (0 elsewhere), and the time is that of the zip.
+    """
 
     parts: tuple[str, ...]
     time: datetime
     data: bytes
     clock: str = "file"
+    outer: int = 0
 
     @property
     def origin(self) -> str:
@@ -54,6 +60,17 @@ class Refused:
 
     origin: str
     reason: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a zip stands: as a folder, by its name, and, unless it is the source, its time."""
+
+    parts: tuple[str, ...]
+    origin: str
+    outer: int = 0
+    time: datetime | None = None
+    clock: str = "zip entry"
 
 
 class _Reading:
@@ -77,7 +94,7 @@ def files(source: Path, wanted: Callable[[str], bool]) -> Iterator[Found | Refus
         raise CourseError(f"{source}: no such file or folder")
     elif source.is_file() and zipfile.is_zipfile(source):
         with source.open("rb") as stream:
-            yield from _zip(stream, (), source.name, reading, 1)
+            yield from _zip(stream, _Place((), source.name), reading, 1)
     else:
         raise CourseError(f"{source}: neither a folder nor a zip")
 
@@ -111,10 +128,13 @@ def _file(path: Path, parts: tuple[str, ...], reading: _Reading) -> Iterator[Fou
                 yield Refused(origin, "a device, a pipe or a socket")
                 return
             if path.suffix.lower() == ".zip":
-                yield from _zip(stream, (*parts[:-1], path.stem), origin, reading, 1)
+                moment = datetime.fromtimestamp(status.st_mtime, UTC)
+                inside = (*parts[:-1], path.stem)
+                place = _Place(inside, origin, len(inside), moment, "file")
+                yield from _zip(stream, place, reading, 1)
                 return
             wanted = reading.wanted(path.name)
-            if wanted and (refused := _too_large(origin, status.st_size, 0)):
+            if wanted and (refused := _too_large(origin, status.st_size, 0, MAX_BYTES)):
                 yield refused
                 return
             data = stream.read(MAX_BYTES + 1) if wanted else b""
@@ -124,63 +144,55 @@ def _file(path: Path, parts: tuple[str, ...], reading: _Reading) -> Iterator[Fou
     yield Found(parts, datetime.fromtimestamp(status.st_mtime, UTC), data)
 
 
-def _too_large(origin: str, size: int, packed: int) -> Refused | None:
+def _too_large(origin: str, size: int, packed: int, limit: int) -> Refused | None:
     if packed and size >= RATIO_FROM and size > MAX_RATIO * packed:
         return Refused(origin, f"a zip bomb: {packed} bytes unpack to {size}")
-    if size > MAX_BYTES:
-        return Refused(origin, f"too large: {size / 1e6:.0f} MB, {MAX_BYTES / 1e6:.0f} are taken")
+    if size > limit:
+        return Refused(origin, f"too large: {size / 1e6:.0f} MB, {limit / 1e6:.0f} are taken")
     return None
 
 
 def _zip(
-    stream: io.BufferedIOBase, parts: tuple[str, ...], origin: str, reading: _Reading, depth: int
+    stream: IO[bytes], place: _Place, reading: _Reading, depth: int
 ) -> Iterator[Found | Refused]:
     try:
         archive = zipfile.ZipFile(stream)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        yield Refused(origin, f"a damaged zip: {error}")
+        yield Refused(place.origin, f"a damaged zip: {error}")
         return
     with archive:
         members = archive.infolist()
         reading.members -= len(members)
         if reading.members < 0:
-            yield Refused(origin, f"a zip bomb: more than {MAX_MEMBERS} members")
+            yield Refused(place.origin, f"a zip bomb: more than {MAX_MEMBERS} members")
             return
         for member in sorted(members, key=lambda member: member.filename):
-            yield from _member(archive, member, parts, reading, depth)
+            yield from _member(archive, member, place, reading, depth)
 
 
 def _member(
     archive: zipfile.ZipFile,
     member: zipfile.ZipInfo,
-    parts: tuple[str, ...],
+    place: _Place,
     reading: _Reading,
     depth: int,
 ) -> Iterator[Found | Refused]:
     name = member_name(member)
-    origin = "/".join((*parts, name))
+    origin = "/".join((*place.parts, name))
     pieces = tuple(piece for piece in re.split(r"[/\\]", name) if piece not in ("", "."))
-    kind = stat.S_IFMT(member.external_attr >> 16)
-    if ".." in pieces or re.match(r"[/\\]|[A-Za-z]:", name) or "\0" in name:
-        yield Refused(origin, "its name leads out of the zip")
+    if refused := _unsafe(member, name, pieces, origin):
+        yield refused
         return
-    if any(IGNORED.match(piece) for piece in pieces):
+    if name.endswith(("/", "\\")) or not pieces or any(map(IGNORED.match, pieces)):
         return
-    if kind and kind not in (stat.S_IFREG, stat.S_IFDIR):
-        yield Refused(origin, "a link" if kind == stat.S_IFLNK else "a device, a pipe or a socket")
-        return
-    if name.endswith(("/", "\\")) or not pieces:
-        return
-    if member.flag_bits & 1:
-        yield Refused(origin, "encrypted")
-        return
+    time = place.time or _member_time(member)
+    parts = (*place.parts, *pieces)
     inner = pieces[-1].lower().endswith(".zip")
     if not inner and not reading.wanted(pieces[-1]):
-        yield Found((*parts, *pieces), _member_time(member), b"", "zip entry")
+        yield Found(parts, time, b"", place.clock, place.outer)
         return
     limit = MAX_ARCHIVE if inner else MAX_BYTES
-    refused = _too_large(origin, member.file_size, member.compress_size or 1)
-    if refused and not (inner and member.file_size <= MAX_ARCHIVE and "bomb" not in refused.reason):
+    if refused := _too_large(origin, member.file_size, member.compress_size or 1, limit):
         yield refused
         return
     try:
@@ -193,12 +205,26 @@ def _member(
     if len(data) > limit or reading.bytes < 0:
         yield Refused(origin, "a zip bomb: it unpacks to more than it says, or than is taken")
     elif not inner:
-        yield Found((*parts, *pieces), _member_time(member), data, "zip entry")
+        yield Found(parts, time, data, place.clock, place.outer)
     elif depth >= MAX_DEPTH:
         yield Refused(origin, f"zips within zips, more than {MAX_DEPTH} deep")
     else:
-        place = (*parts, *pieces[:-1], pieces[-1][:-4])
-        yield from _zip(io.BytesIO(data), place, origin, reading, depth + 1)
+        inside = (*parts[:-1], pieces[-1][:-4])
+        outer = place.outer or len(inside)
+        within = _Place(inside, origin, outer, time, place.clock)
+        yield from _zip(io.BytesIO(data), within, reading, depth + 1)
+
+
+def _unsafe(
+    member: zipfile.ZipInfo, name: str, pieces: tuple[str, ...], origin: str
+) -> Refused | None:
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if ".." in pieces or re.match(r"[/\\]|[A-Za-z]:", name) or "\0" in name:
+        return Refused(origin, "its name leads out of the zip")
+    if kind and kind not in (stat.S_IFREG, stat.S_IFDIR):
+        what = "a link" if kind == stat.S_IFLNK else "a device, a pipe or a socket"
+        return Refused(origin, what)
+    return Refused(origin, "encrypted") if member.flag_bits & 1 else None
 
 
 def member_name(member: zipfile.ZipInfo) -> str:

@@ -7,8 +7,8 @@ and plain folders are told apart by the names themselves.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,49 +25,61 @@ STAMP = "%Y-%m-%d %H:%M:%S.%f"
 class Sender:
     """What the names say: who (best word first), which lab, when, and what else to tell.
 
-    `student` is the id without a roster; `time` is None unless the platform gives it.
+    `student` is the id without a roster; `time` is None unless the platform gives it; `platform` is
+    empty for files that somebody has laid out by hand.
     """
 
     student: str = ""
     words: tuple[str, ...] = ()
     lab: str = ""
     time: datetime | None = None
-    clock: str = ""
+    platform: str = ""
     remark: str = ""
 
 
-def sender(parts: tuple[str, ...], labs: Collection[str], gradescope: dict[str, Any]) -> Sender:
-    """Read the place of a file in a download; `gradescope` is the content of its metadata file."""
+Metadata = Mapping[tuple[str, ...], Mapping[str, Any]]
+"""Gradescope's metadata files by the folder in which they lie."""
+
+
+def senders(
+    parts: tuple[str, ...], labs: Collection[str], gradescope: Metadata, outer: int = 0
+) -> list[Sender]:
+    """Read the place of a file in a download: whose it is, several people's if they work together.
+
+    The outermost name that tells it counts, for what lies below is the students' to choose; `outer`
+    are the parts down to a zip that a student has packed (see `intake.Found`).
+    """
     *folders, name = parts
     stem = name.rpartition(".")[0] or name
-    if match := CANVAS.fullmatch(stem):
-        remark = "Canvas marks it late" if match["late"] else ""
-        return Sender(
-            student=f"{match['name']}_{match['user']}",
-            words=(match["user"], match["name"]),
-            lab=_lab_of(match["file"], labs),
-            remark=remark,
-        )
-    for piece in (*reversed(folders), stem):
+    lab = lab_of(stem, labs)
+    pieces = list(parts[:outer]) if outer else [*folders, stem]
+    for depth, piece in enumerate(pieces):
+        if depth == len(pieces) - 1 and (match := CANVAS.fullmatch(piece)):
+            remark = "Canvas marks it late" if match["late"] else ""
+            who, words = f"{match['name']}_{match['user']}", (match["user"], match["name"])
+            lab = lab_of(match["file"], labs) or lab
+            return [Sender(who, words, lab, platform="Canvas", remark=remark)]
         if match := MOODLE.fullmatch(piece):
-            lab = _lab_of(match["file"] or stem, labs)
-            return Sender(
-                match["name"], (match["name"], match["number"]), lab or _lab_of(stem, labs)
-            )
+            lab = lab_of(match["file"], labs) or lab
+            words = (match["name"], match["number"])
+            return [Sender(match["name"], words, lab, platform="Moodle")]
         if match := EXCHANGE.fullmatch(piece):
-            time = parse_time(match["time"])
             lab = match["lab"] if match["lab"] in labs else ""
-            clock = "nbgrader's exchange" if time else ""
-            return Sender(match["student"], (match["student"],), lab, time, clock)
-        if GRADESCOPE.fullmatch(piece) and piece in gradescope:
-            return _gradescope(gradescope[piece], _lab_of(stem, labs))
-    return _plain(folders, stem, labs)
+            time, student = parse_time(match["time"]), match["student"]
+            return [Sender(student, (student,), lab, time, "nbgrader's exchange")]
+        entry = gradescope.get(tuple(parts[:depth]), {}).get(piece)
+        if GRADESCOPE.fullmatch(piece) and entry is not None:
+            return _gradescope(entry, lab)
+    if outer:
+        told = _plain(pieces, "", labs)
+        return [replace(told, lab=told.lab or lab)]
+    return [_plain(folders, stem, labs)]
 
 
 def _plain(folders: list[str], stem: str, labs: Collection[str]) -> Sender:
     """`<student>/<lab>/<lab>`, `<student>/<lab>`, `<student>_<lab>`, `<lab>_<student>`, ..."""
     lab = student = ""
-    for piece in (stem, *reversed(folders)):
+    for depth, piece in enumerate((stem, *reversed(folders))):
         found, rest = _split(piece, labs)
         if found and lab and found != lab:
             break
@@ -77,7 +89,7 @@ def _plain(folders: list[str], stem: str, labs: Collection[str]) -> Sender:
         if found:
             student = rest
             break
-        if piece is not stem:
+        if depth:
             student = piece
             break
     return Sender(student, (student,), lab)
@@ -94,26 +106,24 @@ def _split(piece: str, labs: Collection[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _lab_of(name: str, labs: Collection[str]) -> str:
+def lab_of(name: str, labs: Collection[str]) -> str:
+    """The lab that the name of a file tells, or an empty text."""
     return _split(re.sub(r"\.ipynb$", "", name, flags=re.I), labs)[0]
 
 
-def _gradescope(entry: Any, lab: str) -> Sender:
+def _gradescope(entry: Any, lab: str) -> list[Sender]:
     entry = entry if isinstance(entry, dict) else {}
-    people = entry.get(":submitters") or [{}]
-    first = people[0] if isinstance(people, list) and isinstance(people[0], dict) else {}
-    told = [str(first.get(key) or "") for key in (":sid", ":email", ":name")]
-    words = tuple(word for word in told if word)
+    people = entry.get(":submitters")
+    people = [who for who in people if isinstance(who, dict)] if isinstance(people, list) else []
     time = parse_time(str(entry.get(":created_at") or ""))
-    others = len(people) - 1 if isinstance(people, list) else 0
-    return Sender(
-        student=words[0] if words else "",
-        words=words,
-        lab=lab,
-        time=time,
-        clock="Gradescope" if time else "",
-        remark=f"handed in with {others} more" if others > 0 else "",
-    )
+    found = []
+    for who in people or [{}]:
+        told = [str(who.get(key) or "") for key in (":sid", ":email", ":name")]
+        words = tuple(word for word in told if word)
+        remark = f"handed in by {len(people)} together" if len(people) > 1 else ""
+        student = words[0] if words else ""
+        found.append(Sender(student, words, lab, time, "Gradescope", remark))
+    return found
 
 
 def parse_time(text: str) -> datetime | None:

@@ -23,7 +23,7 @@ from autograder import collect as collecting
 from autograder import intake
 from autograder.collect import Row, collect
 from autograder.course import Course, CourseError, MachineryError
-from autograder.platforms import parse_time, sender
+from autograder.platforms import parse_time, senders
 from autograder.roster import read_roster, safe_id
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -352,7 +352,7 @@ def test_an_id_is_a_safe_file_name(name: str) -> None:
     ],
 )
 def test_the_names_of_platforms(place: str, student: str, lab: str) -> None:
-    told = sender(tuple(place.split("/")), LABS, {})
+    [told] = senders(tuple(place.split("/")), LABS, {})
     assert (told.student, told.lab) == (student, lab)
 
 
@@ -389,11 +389,12 @@ def test_gradescope_tells_who_and_when(course: Course, inbox: Path) -> None:
     )
     rows = collect(course, inbox)
     assert [(row.student, row.clock, row.reason) for row in rows] == [
-        ("0042", "Gradescope", "handed in with 1 more"),
+        ("0042", "Gradescope", "handed in by 2 together"),
+        ("Lee_Yong", "Gradescope", "handed in by 2 together"),
         ("zw@example.edu", "Gradescope", ""),
     ]
     assert rows[0].received == datetime(2026, 3, 2, 9, 38, 43, 574000, tzinfo=UTC)
-    assert rows[1].received == datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
+    assert rows[2].received == datetime(2026, 3, 2, 15, 0, tzinfo=UTC)
 
 
 def test_the_inbound_folder_of_nbgraders_exchange(course: Course, inbox: Path) -> None:
@@ -403,6 +404,56 @@ def test_the_inbound_folder_of_nbgraders_exchange(course: Course, inbox: Path) -
     assert [row.verdict for row in rows] == ["taken", "replaced"]
     assert rows[1].clock == "nbgrader's exchange"
     assert (course.submitted / "ada/two/two.ipynb").read_bytes() == text()
+
+
+METADATA = b"submission_9:\n  :submitters:\n  - :sid: bob\n  :created_at: 2020-01-01 00:00:00 Z\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "members"),
+    [
+        ("x_1_2_my.zip", {"bob_7_8_two.ipynb": None}),
+        ("x_1_2_my.zip", {"Bob_3_assignsubmission_file_/two.ipynb": None}),
+        ("x_1.zip", {"bob_two.ipynb": None}),
+        ("x_1.zip", {"bob/two.ipynb": None}),
+        ("x_1.zip", {"bob+two+2020-01-01 00:00:00 UTC/two.ipynb": None}),
+        ("x_1.zip", {"submission_9/two.ipynb": None, "submission_metadata.yml": METADATA}),
+        ("x_1_3_assignsubmission_file_/a.zip", {"bob/two.ipynb": None}),
+        ("x_1/two.zip", {"two.ipynb": None, "timestamp.txt": b"2020-01-01 00:00:00 UTC"}),
+        ("x_1/two.zip", {"two.ipynb": None, "old/bob_two.ipynb": text(blank())}),
+        ("x_1/two.zip", {"two.ipynb": None, "two-Copy1.ipynb": text(blank())}),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_student_packs_is_never_another_students_nor_earlier(
+    course: Course, inbox: Path, place: str, members: dict[str, bytes | None], packed: bool
+) -> None:
+    inner = zip_bytes(members, NOON.replace(year=2021))
+    if packed:
+        rows = collect(course, zipped(inbox / "all.zip", {place: inner}))
+    else:
+        put(inbox / place, inner)
+        rows = collect(course, inbox)
+    assert [row.student for row in rows if row.verdict == "taken"] == ["x_1"]
+    assert [row.received for row in rows if row.received] == [NOON]
+
+
+def test_a_gradescope_submission_cannot_bring_its_own_metadata(course: Course, inbox: Path) -> None:
+    listed = METADATA.replace(b"submission_9", b"submission_1").replace(b"bob", b"x_1")
+    put(inbox / "submission_metadata.yml", listed)
+    put(inbox / "submission_1" / "submission_metadata.yml", METADATA)
+    put(inbox / "submission_1" / "submission_9" / "two.ipynb")
+    assert [row.student for row in collect(course, inbox)] == ["x_1"]
+
+
+def test_a_class_packed_within_the_source_is_not_taken_for_one_student(
+    course: Course, inbox: Path
+) -> None:
+    put(inbox / "week3.zip", zip_bytes({"ada_two.ipynb": None, "bob_two.ipynb": None}))
+    rows = collect(course, inbox)
+    assert {row.verdict for row in rows} == {"refused"}
+    assert "is collected by itself" in rows[0].reason
+    assert len(collect(course, inbox / "week3.zip")) == 2
 
 
 def test_a_timestamp_beside_the_notebook_counts(course: Course, inbox: Path) -> None:
