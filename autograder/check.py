@@ -8,27 +8,26 @@ cell of a notebook.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from autograder import notebooks
 from autograder.course import Course, CourseError, MachineryError, open_course
-from autograder.notebooks import Cell, Notebook
+from autograder.handed import Handed, defined, once
+from autograder.notebooks import Notebook
 from autograder.runner import RUNNING, run
 
 if TYPE_CHECKING:
     from autograder.engine.executor import CellResult
 
 State = Literal["passes", "fails", "raises", "blank", "deleted", "not reached", "answered"]
-FREE = ("code", "measure")
 HINT = re.compile(r"<details><summary>Hint \d+</summary>\s*(.*?)\s*</details>", re.S)
 UNDEFINED = re.compile(r"NameError: name '(\w+)' is not defined")
 
@@ -113,11 +112,11 @@ def check(
     if known and handed.lab not in known:
         raise CourseError(f"{path}: lab {handed.lab} is not one of this course: {', '.join(known)}")
     kept = find_original(path, course, handed.lab)
-    original = notebooks.read(kept) if kept else _once(handed)
+    original = notebooks.read(kept) if kept else once(handed)
     names = list(dict.fromkeys(cell.task for cell in original.cells if cell.task and cell.points))
     if only and only not in names:
         raise CourseError(f"{path}: no task {only}; there are: {', '.join(names)}")
-    text = _Handed(handed, original, alone=kept is None)
+    text = Handed(handed, original, alone=kept is None)
     cells = list(text.to_run(only))
     beside = [] if kept is None else [p for p in kept.parent.iterdir() if p != kept]
     if kept is None:
@@ -143,66 +142,7 @@ def check(
     )
 
 
-def _once(handed: Notebook) -> Notebook:
-    """The author's cells of a notebook, each once: all there is to go by without an original."""
-    cells = {cell.id: cell for cell in handed.cells if cell.kind}
-    return replace(handed, cells=tuple(cells.values()))
-
-
-class _Handed:
-    """The student's text in the frame of the original, by the rules of `rebuild`.
-
-    Of a duplicated answer cell the last that was worked on counts; a changed or deleted cell of
-    the author's is as it was; added cells keep their places.  `alone` says that the original is
-    the student's own notebook, for want of another.
-    """
-
-    def __init__(self, handed: Notebook, original: Notebook, *, alone: bool) -> None:
-        self.handed, self.original, self.alone = handed, original, alone
-        self.stubs = {cell.id: cell for cell in original.cells if cell.kind == "task"}
-        self.versions: dict[str, list[Cell]] = {}
-        self.added: dict[str, list[tuple[str, str]]] = {}
-        known, place, count = {cell.id for cell in original.cells}, "", 0
-        for cell in handed.cells:
-            if cell.id in known and (not self.alone or cell.kind):
-                place = cell.id
-                self.versions.setdefault(cell.id, []).append(cell)
-            elif cell.type == "code" and cell.source.strip():
-                count += 1
-                self.added.setdefault(place, []).append((f"added-{count}", cell.source))
-
-    def answer(self, cell_id: str) -> Cell | None:
-        """The student's version of a cell; None when it is gone."""
-        versions = self.versions.get(cell_id, [])
-        worked = [cell for cell in versions if not self.is_blank(cell)]
-        return (worked or versions)[-1] if versions else None
-
-    def is_blank(self, cell: Cell) -> bool:
-        """Whether the text is still that of the release."""
-        if cell.as_released or self.alone:
-            return cell.as_released
-        originals = [other for other in self.original.cells if other.id == cell.id]
-        return bool(originals) and originals[0].source.strip() == cell.source.strip()
-
-    def to_run(self, only: str) -> Iterator[tuple[str, str]]:
-        yield from self.added.get("", [])
-        for cell in self.original.cells:
-            if source := self._source(cell, only):
-                yield cell.id, source
-            yield from self.added.get(cell.id, [])
-
-    def _source(self, cell: Cell, only: str) -> str:
-        if cell.type != "code" or cell.kind in ("hidden", "measure"):
-            return ""
-        if cell.kind == "test" and only not in ("", cell.task):
-            return ""
-        if cell.kind in ("task", "code"):
-            version = self.answer(cell.id)
-            return version.source if version else "" if cell.kind == "code" else cell.source
-        return cell.source
-
-
-def _judge(name: str, text: _Handed, results: dict[str, CellResult]) -> Task:
+def _judge(name: str, text: Handed, results: dict[str, CellResult]) -> Task:
     points = {
         kind: sum(cell.points for cell in text.original.of(kind, name))
         for kind in ("test", "hidden", "written")
@@ -216,7 +156,7 @@ def _judge(name: str, text: _Handed, results: dict[str, CellResult]) -> Task:
     )
 
 
-def _written(name: str, text: _Handed) -> tuple[State, str]:
+def _written(name: str, text: Handed) -> tuple[State, str]:
     cell = text.answer(f"written-{name}")
     if cell is None:
         return "deleted", "its cell is gone; take it back from the original notebook"
@@ -225,7 +165,7 @@ def _written(name: str, text: _Handed) -> tuple[State, str]:
     return "answered", ""
 
 
-def _tested(name: str, text: _Handed, results: dict[str, CellResult]) -> tuple[State, str]:
+def _tested(name: str, text: Handed, results: dict[str, CellResult]) -> tuple[State, str]:
     tests = text.original.of("test", name)
     verdicts = [results.get(cell.id) for cell in tests]
     if tests and all(verdict and verdict.status == "passed" for verdict in verdicts):
@@ -259,7 +199,7 @@ def _end_of(results: dict[str, CellResult]) -> str:
     return f"cell {last[0].id} came before it: {last[0].message}" if last else "nothing was run"
 
 
-def _hidden_by(failed: CellResult, text: _Handed, results: dict[str, CellResult]) -> str:
+def _hidden_by(failed: CellResult, text: Handed, results: dict[str, CellResult]) -> str:
     """For a name that does not exist: which earlier cell should have made it, and raised."""
     missing = UNDEFINED.match(failed.message)
     if not missing:
@@ -273,34 +213,15 @@ def _hidden_by(failed: CellResult, text: _Handed, results: dict[str, CellResult]
     return ""
 
 
-def _defined(source: str) -> set[str]:
-    """The functions, classes and methods (`Class.method`) at the top level of a cell."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
-    names: set[str] = set()
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-        if isinstance(node, ast.ClassDef):
-            names |= {
-                f"{node.name}.{item.name}"
-                for item in node.body
-                if isinstance(item, ast.FunctionDef)
-            }
-    return names
-
-
-def _lost_names(text: _Handed, name: str) -> str:
+def _lost_names(text: Handed, name: str) -> str:
     """Names that the stub of a task defines and the student's notebook no longer does."""
     answer = text.answer(name)
     if answer is None or text.alone:
         return ""
-    asked = _defined(text.stubs[name].source)
-    there = {found for _, source in text.to_run("") for found in _defined(source)}
+    asked = defined(text.stubs[name].source)
+    there = {found for _, source in text.to_run("") for found in defined(source)}
     lost = sorted(asked - there)
-    own = sorted(_defined(answer.source) - asked)
+    own = sorted(defined(answer.source) - asked)
     said = []
     for item in lost:
         close = difflib.get_close_matches(item, own, n=1, cutoff=0.5)
@@ -309,7 +230,7 @@ def _lost_names(text: _Handed, name: str) -> str:
     return "; ".join(said)
 
 
-def _notes(text: _Handed, tasks: list[Task], results: dict[str, CellResult]) -> Iterator[str]:
+def _notes(text: Handed, tasks: list[Task], results: dict[str, CellResult]) -> Iterator[str]:
     checked = {task.name for task in tasks}
     for cell in text.original.cells:
         versions = text.versions.get(cell.id, [])
@@ -404,8 +325,8 @@ def _unsaved(saved: Notebook) -> list[str]:
     history = list(shell.user_ns.get("In", [])) if shell else []
     names = []
     for cell in saved.cells:
-        asked = _defined(cell.source) if cell.kind == "task" else set()
-        ran = [source for source in history if asked and asked <= _defined(source)]
+        asked = defined(cell.source) if cell.kind == "task" else set()
+        ran = [source for source in history if asked and asked <= defined(source)]
         if ran and ran[-1].strip() != cell.source.strip():
             names.append(cell.task)
     return names

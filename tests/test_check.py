@@ -17,6 +17,7 @@ from autograder import check as checker
 from autograder import notebooks
 from autograder.check import Report, check
 from autograder.course import Course, CourseError
+from autograder.handed import Handed
 from autograder.notebooks import checksum
 from autograder.rebuild import rebuild
 
@@ -185,7 +186,7 @@ def test_the_order_is_that_of_the_grader(course: Course) -> None:
     path = save(notebook, course.root / "mine.ipynb")
     original = course.released_notebook("two")
     released = nbformat.read(original, as_version=4)
-    frame = checker._Handed(notebooks.read(path), notebooks.read(original), alone=False)
+    frame = Handed(notebooks.read(path), notebooks.read(original), alone=False)
     graded = rebuild(path.read_bytes(), "two", released, released).notebook
     expected = [
         (cell.id, cell.source)
