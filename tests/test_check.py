@@ -174,6 +174,15 @@ def test_one_task_is_checked_alone(course: Course) -> None:
         checked(course, solved(), only="sum")
 
 
+def test_handouts_are_there_and_other_files_are_not(course: Course) -> None:
+    (course.released_notebook("two").parent / "data.csv").write_text("1,2")
+    (course.root / "mine.csv").write_text("3")
+    source = "text = open('data.csv').read()\ndef total(values):\n    return sum(values)"
+    assert states(checked(course, solved(total=source)))["total"] == "passes"
+    report = checked(course, solved(total=source.replace("data", "mine")))
+    assert "FileNotFoundError" in what(report, "total")
+
+
 def test_the_order_is_that_of_the_grader(course: Course) -> None:
     """The cells that are run are those of `rebuild`, save hidden tests and measurements."""
     notebook = solved(**{"test-total": "changed"})
