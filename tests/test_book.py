@@ -24,7 +24,7 @@ SITE = ROOT / "_build" / "html"
 sys.path[:0] = [str(BOOK / "_ext"), str(ROOT / "tools")]
 
 import book_run  # noqa: E402
-from coursebook import chapters, figures, folds, gallery, overview  # noqa: E402
+from coursebook import chapters, figures, gallery, overview  # noqa: E402
 from coursebook.places import PARTS  # noqa: E402
 
 LISTED = chapters.listed_pages(chapters.table_of_contents())
@@ -404,5 +404,11 @@ def test_the_map_joins_a_chapter_to_those_that_lean_on_it() -> None:
     assert 'href="a.html"' in drawing and 'href="b.html"' in drawing
 
 
-def test_what_a_fold_is() -> None:
-    assert {"dropdown", "toggle"} == folds.FOLDED
+def test_a_caption_is_told_in_words() -> None:
+    formula = (
+        '<span class="katex"><span class="katex-mathml"><math><semantics><mi>p</mi>'
+        '<annotation encoding="application/x-tex">p_i</annotation></semantics></math></span>'
+        '<span class="katex-html"><span class="base">pi</span></span></span>'
+    )
+    caption = f'<p>Law <em>one</em>, with {formula} &lt; 1.<a class="headerlink">#</a></p>'
+    assert gallery.plain(caption) == "Law one, with p_i < 1."

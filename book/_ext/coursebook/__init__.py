@@ -81,6 +81,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-resolved", heads.insert)
     app.connect("doctree-resolved", figures.require_alt)
     app.connect("doctree-resolved", folds.convert, priority=900)
+    app.connect("doctree-resolved", site.drop_thebe, priority=900)
     app.add_node(
         folds.fold, html=(folds.visit, folds.depart), singlehtml=(folds.visit, folds.depart)
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,31 @@ def _item(found: re.Match[str], uri: str, up: str) -> str:
     )
 
 
+class Words(HTMLParser):
+    """Collects the words of a caption: formulas by their TeX source, links to itself left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = (dict(attrs).get("class") or "").split()
+        kind = next((name for name in names if name in ("katex-html", "headerlink")), tag)
+        self.open.append(kind)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        drawn = {"katex-html", "headerlink"} & set(self.open)
+        if not drawn and ("math" not in self.open or "annotation" in self.open):
+            self.words.append(data)
+
+
 def plain(markup: str) -> str:
     """The words of a caption; a formula is given by its TeX source."""
-    markup = re.sub(r"<a class=\"headerlink\".*?</a>", "", markup, flags=re.S)
-    tex = r'<span class="katex">.*?<annotation[^>]*>(.*?)</annotation>.*?</math></span>'
-    markup = re.sub(
-        tex + r"<span class=\"katex-html\".*?(?=<span class=\"math|</p>|$)", r"\1", markup
-    )
-    return " ".join(html.unescape(re.sub(r"<[^>]+>", "", markup)).split())
+    reader = Words()
+    reader.feed(markup)
+    return " ".join("".join(reader.words).replace("\u2060", "").split())

@@ -8,6 +8,7 @@ import yaml
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
+from .overview import short_title
 from .places import BOOK, prefix
 from .status import table
 
@@ -91,5 +92,5 @@ def _origin(
     if target not in env.found_docs:
         return nodes.Text("")
     uri = app.builder.get_relative_uri(docname, target)
-    title = env.titles[target].astext()
+    title = short_title(env.titles[target].astext())
     return nodes.reference("", title, refuri=uri + (f"#{stated['id']}" if stated else ""))

@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.util import logging
 
 from .places import BOOK, prefix, short_name
@@ -76,6 +77,13 @@ def add_context(
         for page, name in FOOTER.items()
         if prefix(app) + page in app.env.found_docs
     ]
+
+
+def drop_thebe(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Leave out the settings of a service that no page uses."""
+    for script in list(doctree.findall(nodes.raw)):
+        if "text/x-thebe-config" in script.astext() or "kernelName = " in script.astext():
+            script.parent.remove(script)
 
 
 def static_version() -> str:
