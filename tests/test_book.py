@@ -303,7 +303,7 @@ def scratch(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make_page(scratch: Path, body: str) -> subprocess.CompletedProcess[str]:
+def make_page(scratch: Path, body: str, **environment: str) -> subprocess.CompletedProcess[str]:
     page = scratch / "book" / "training" / "small.md"
     page.parent.mkdir()
     head = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
@@ -311,9 +311,21 @@ def make_page(scratch: Path, body: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "tools/book.py", "--page", str(page), "--out", str(scratch / "out")],
         cwd=scratch,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
     )
+
+
+def test_without_the_registry_formulas_are_mathml(scratch: Path) -> None:
+    vendored = scratch / "_build" / "vendor"
+    vendored.unlink(missing_ok=True)
+    done = make_page(scratch, "With $x^2$.\n", npm_config_registry="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    assert "without its fonts and styles: katex@" in done.stdout
+    page = (scratch / "out/_build/html/training/small.html").read_text(encoding="utf-8")
+    assert "<msup>" in page
+    assert "katex-html" not in page and "katex.css" not in page and "@font-face" not in page
 
 
 def test_a_page_is_refused_with_all_its_mistakes(scratch: Path) -> None:

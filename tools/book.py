@@ -29,7 +29,7 @@ BOOK = ROOT / "book"
 sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT), str(ROOT / "tools")]
 
 import book_run  # noqa: E402
-from coursebook import chapters  # noqa: E402
+from coursebook import chapters, vendor  # noqa: E402
 
 BUILD = ROOT / "_build"
 SIDE_PAGES = [
@@ -186,6 +186,7 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
     command += ["build", str(source)]
     command += ["--config", str(config), "--toc", str(toc), "--path-output", str(out)]
     command += ["-n", "-W", "--keep-going", "--quiet"]
+    fetch_vendored()
     surroundings = environment()
     if out == ROOT and has_pagefind():
         surroundings["COURSEBOOK_PAGEFIND"] = "1"
@@ -199,6 +200,15 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
         problems += causes or [f"Jupyter Book ended with status {status}"]
         problems.append(f"its whole output: {log}")
     return list(dict.fromkeys(problems))
+
+
+def fetch_vendored() -> None:
+    """Fetch fonts and styles of formulas and text; without them the pages are plainer."""
+    for pin in (vendor.KATEX, vendor.SERIF, vendor.SANS):
+        try:
+            vendor.package(pin)
+        except vendor.VendorError as error:
+            print(f"without its fonts and styles: {error}", flush=True)
 
 
 def run_logged(command: list[str], log: Path, surroundings: dict[str, str]) -> int:

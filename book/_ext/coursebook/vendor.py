@@ -57,6 +57,10 @@ AXE = Pin(
 )
 
 
+OFFLINE = "COURSEBOOK_OFFLINE"
+"""Environment variable that says why the registry is not asked (again)."""
+
+
 class VendorError(Exception):
     """A pinned package could not be had; the message says which and why in one line."""
 
@@ -85,13 +89,15 @@ def npm() -> list[str]:
 
 
 def package(pin: Pin) -> Path:
-    """The unpacked package, fetched unless it is there already.
+    """The unpacked package, fetched unless it is there already; one failure is enough.
 
     Raises `VendorError` when the registry cannot be reached or the archive has another hash.
     """
     target = VENDOR / pin.folder
     if target.is_dir():
         return target
+    if reason := os.environ.get(OFFLINE):
+        raise VendorError(f"{pin.name}@{pin.version}: not asked for, since {reason}")
     VENDOR.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=VENDOR) as name:
         folder = Path(name)
@@ -110,17 +116,18 @@ def package(pin: Pin) -> Path:
 
 
 def _fetch(pin: Pin, folder: Path) -> Path:
-    command = [*npm(), "pack", "--silent", f"{pin.name}@{pin.version}"]
+    command = [*npm(), "pack", "--loglevel=error", f"{pin.name}@{pin.version}"]
     environment = {**os.environ, "npm_config_fetch_retries": "1", "npm_config_ignore_scripts": "1"}
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
-    except subprocess.TimeoutExpired:
-        raise VendorError(f"{pin.name}@{pin.version}: npm gave no answer in {PATIENCE} s") from None
-    archives = list(folder.glob("*.tgz"))
-    if done.returncode or not archives:
         lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
         reason = lines[0] if lines else f"npm pack ended with status {done.returncode}"
+    except subprocess.TimeoutExpired:
+        reason = f"npm gave no answer in {PATIENCE} s"
+    archives = list(folder.glob("*.tgz"))
+    if not archives:
+        os.environ[OFFLINE] = reason
         raise VendorError(f"{pin.name}@{pin.version}: {reason}")
     return archives[0]
