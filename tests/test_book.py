@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -285,6 +286,15 @@ def words(page: str) -> list[str]:
     article = re.search(r"<article>(.*?)</article>", page, re.S)
     assert article
     return re.sub(r"<[^>]+>", " ", article[1]).split()
+
+
+def test_the_site_can_be_taken_away(site: Path, tmp_path: Path) -> None:
+    target = tmp_path / "book.zip"
+    subprocess.run([sys.executable, "tools/book.py", "--zip", target], cwd=ROOT, check=True)
+    with zipfile.ZipFile(target) as archive:
+        names = set(archive.namelist())
+        assert archive.testzip() is None
+    assert {f"mlsys-book/{name}.html" for name in LISTED} <= names
 
 
 @pytest.fixture

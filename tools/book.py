@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="build this page only, outside _build/html")
     parser.add_argument("--out", type=Path, help="folder of --page (a folder under _build/pages)")
     parser.add_argument("--cold", action="store_true", help="forget all earlier results first")
+    parser.add_argument(
+        "--zip", type=Path, metavar="FILE", help="also pack the site, for offline use"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="chapters that run at a time (2)")
     options = parser.parse_args(arguments)
     if options.out and not options.page:
@@ -70,6 +74,8 @@ def main(arguments: list[str] | None = None) -> int:
             build_page(options.page, options.out, cold=options.cold)
         else:
             build_book(jobs=options.jobs, cold=options.cold)
+            if options.zip:
+                pack(BUILD / "html", options.zip)
     except BookError as error:
         print(error, file=sys.stderr)
         return 1
@@ -110,6 +116,20 @@ def build_book(*, jobs: int, cold: bool) -> None:
         index_words(BUILD / "html")
         stamp.write_text(digest)
     print(f"The book is built in {time.monotonic() - started:.1f} s: _build/html/index.html")
+
+
+def pack(site: Path, target: Path) -> None:
+    """Pack the site into one zip; its index.html works from the folder that it is unpacked to."""
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(file for file in site.rglob("*") if file.is_file()):
+                archive.write(path, Path("mlsys-book") / path.relative_to(site))
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise BookError(f"{target}: cannot be written: {error.strerror}") from error
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
 
 
 def build_page(page: Path, out: Path | None, *, cold: bool) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -73,7 +74,7 @@ def run(pages: list[Path], folder: Path, jobs: int) -> Iterator[Result]:
             due.append(page)
         else:
             yield Result(page, record.data.get("execution_seconds", 0.0), cached=True)
-    with concurrent.futures.ProcessPoolExecutor(max_workers=max(1, jobs)) as pool:
+    with concurrent.futures.ProcessPoolExecutor(max(1, jobs), initializer=_quiet) as pool:
         waiting = {pool.submit(execute, page): page for page in due}
         for done in concurrent.futures.as_completed(waiting):
             page = waiting[done]
@@ -82,6 +83,11 @@ def run(pages: list[Path], folder: Path, jobs: int) -> Iterator[Result]:
                 bundle = CacheBundleIn(notebook, str(page), data={"execution_seconds": seconds})
                 cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
             yield Result(page, seconds, cached=False, error=error)
+
+
+def _quiet() -> None:
+    """Send what kernels write beside their outputs nowhere: errors come back as results."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def read(page: Path) -> Any:

@@ -21,10 +21,10 @@ def insert(app: Any, doctree: nodes.document, docname: str) -> None:
     chapter = chapters.read(path)
     box = nodes.container(classes=["chapter-head"])
     facts = nodes.paragraph(classes=["chapter-facts"])
-    facts += nodes.Text(f"{PARTS[chapter.part]} · {chapter.minutes} minutes to read")
+    facts += nodes.Text(f"{PARTS[chapter.part]} · {chapter.minutes} min to read")
     lab = _lab_hours(chapter.lab)
     if lab:
-        facts += nodes.Text(f" · {lab:g} hours for the lab")
+        facts += nodes.Text(f" · {lab:g} h for the lab")
     box += facts
     if chapter.prerequisites:
         line = nodes.paragraph(classes=["chapter-needs"])
