@@ -1,7 +1,7 @@
 # ---
 # title: Ring all-reduce and data-parallel training
 # hours: 7
-# imports: [numpy, torch, matplotlib.pyplot, autograder.labkit]
+# imports: [numpy, torch, torch._dynamo, matplotlib.pyplot, autograder.labkit]
 # ---
 
 # %% [markdown]
