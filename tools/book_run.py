@@ -19,10 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from coursebook import kernel
-from jupyter_cache import get_cache
-from jupyter_cache.base import CacheBundleIn
-from myst_nb.core.read import is_myst_markdown_notebook, read_myst_markdown_notebook
-from myst_parser.config.main import MdParserConfig
 
 TIMEOUT = 180
 LIBRARIES = ["numpy", "torch", "matplotlib", "ipython", "ipykernel", "myst-nb", "jupyter-book"]
@@ -41,6 +37,8 @@ class Result:
 
 def is_notebook(page: Path) -> bool:
     """Whether the page has cells to execute."""
+    from myst_nb.core.read import is_myst_markdown_notebook
+
     return is_myst_markdown_notebook(page.read_text(encoding="utf-8"))
 
 
@@ -59,6 +57,9 @@ def surroundings() -> str:
 
 def run(pages: list[Path], folder: Path, jobs: int) -> Iterator[Result]:
     """Bring the cache in `folder` up to date; yields as each page is done."""
+    from jupyter_cache import get_cache
+    from jupyter_cache.base import CacheBundleIn
+
     stamp = folder / "surroundings"
     if folder.is_dir() and (not stamp.is_file() or stamp.read_text() != surroundings()):
         shutil.rmtree(folder)
@@ -92,6 +93,9 @@ def _quiet() -> None:
 
 def read(page: Path) -> Any:
     """The notebook of a page, exactly as myst-nb reads it."""
+    from myst_nb.core.read import read_myst_markdown_notebook
+    from myst_parser.config.main import MdParserConfig
+
     return read_myst_markdown_notebook(
         page.read_text(encoding="utf-8"), config=MdParserConfig(), add_source_map=True, path=page
     )

@@ -47,7 +47,7 @@
     }
   }
   const reach = () => {
-    for (const box of all("div.highlight pre, .table-frame, div.math")) {
+    for (const box of all("div.highlight pre, .table-frame, div.math, table.laws td")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }

@@ -89,4 +89,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_node(nodes.image, override=True, html=images, singlehtml=images)
     frames = (tables.visit, tables.depart)
     app.add_node(nodes.table, override=True, html=frames, singlehtml=frames)
+    notes = (tables.visit_note, tables.depart_note)
+    app.add_node(nodes.sidebar, override=True, html=notes, singlehtml=notes)
     return {"version": VERSION, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""A wide table scrolls within its own frame, so that the page never does."""
+"""Tables scroll within a frame of their own, and notes in the margin are said to be notes."""
 
 from __future__ import annotations
 
@@ -18,3 +18,14 @@ def depart(translator: Any, table: nodes.table) -> None:
     """Close both."""
     type(translator).depart_table(translator, table)
     translator.body.append("</div>\n")
+
+
+def visit_note(translator: Any, note: nodes.sidebar) -> None:
+    """A note in the margin: not a landmark of the page, which `<aside>` alone would make it."""
+    type(translator).visit_sidebar(translator, note)
+    translator.body[-1] = translator.body[-1].replace("<aside", '<aside role="note"', 1)
+
+
+def depart_note(translator: Any, note: nodes.sidebar) -> None:
+    """Close the note."""
+    type(translator).depart_sidebar(translator, note)
