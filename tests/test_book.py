@@ -217,6 +217,15 @@ def test_pages_have_a_title_a_description_and_ordered_headings(site: Path) -> No
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
+def test_the_contents_list_the_sections_of_the_page(site: Path, name: str) -> None:
+    text = (site / f"{name}.html").read_text(encoding="utf-8")
+    contents = re.search(r'<nav class="contents".*?</nav>', text, re.S)
+    assert contents
+    assert contents[0].count('aria-current="page"') == 1
+    assert contents[0].count('href="#') >= 5
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_has_figures_and_a_lab(site: Path, name: str) -> None:
     text = (site / f"{name}.html").read_text(encoding="utf-8")
     assert text.count("<figcaption>") >= 3

@@ -38,21 +38,26 @@
   contents.addEventListener("click", (event) => event.target.closest("a") && show(false));
 
   // Long lines of code may reach into an empty margin; what still overflows scrolls by keyboard.
-  const notes = all("article aside.margin, article aside.sidebar").map((n) => n.getBoundingClientRect());
-  for (const block of all("article div.highlight")) {
-    const text = block.querySelector("pre");
-    const { top, bottom } = block.getBoundingClientRect();
-    if (text.scrollWidth > text.clientWidth && !notes.some((n) => n.top < bottom && n.bottom > top)) {
-      block.classList.add("wide");
-    }
-  }
+  // All is measured before anything is changed: the page is laid out once.
+  const overflows = (box) => box.scrollWidth > box.clientWidth;
   const reach = () => {
-    for (const box of all("div.highlight pre, .table-frame, div.math, table.laws td")) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    const boxes = all("div.highlight pre, .table-frame, div.math, table.laws td");
+    boxes.map((box) => [box, overflows(box)]).forEach(([box, over]) => {
+      if (over) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
-    }
+    });
   };
-  reach();
+  const widen = () => {
+    const notes = all("article aside.margin, article aside.sidebar").map((n) => n.getBoundingClientRect());
+    const wide = all("article div.highlight").filter((block) => {
+      if (!overflows(block.querySelector("pre"))) return false;
+      const { top, bottom } = block.getBoundingClientRect();
+      return !notes.some((note) => note.top < bottom && note.bottom > top);
+    });
+    wide.forEach((block) => block.classList.add("wide"));
+  };
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  later(() => { widen(); reach(); });
   addEventListener("resize", reach);
   document.addEventListener("toggle", reach, true);
 

@@ -69,6 +69,7 @@ def add_context(
     ]
     context["coursebook_math"] = app.katex_dist is not None and 'class="katex' in body
     context["coursebook_design"] = 'class="sd-' in body
+    context["coursebook_contents"] = contents(context)
     context["coursebook_version"] = static_version()
     context["coursebook_pagefind"] = bool(os.environ.get("COURSEBOOK_PAGEFIND"))
     context["coursebook_base"] = app.config.html_baseurl or "/"
@@ -77,6 +78,24 @@ def add_context(
         for page, name in FOOTER.items()
         if prefix(app) + page in app.env.found_docs
     ]
+
+
+def contents(context: dict[str, Any]) -> str:
+    """The contents of the book, with the sections of this page under its own entry."""
+    if "toctree" not in context:
+        return ""
+    listing = context["toctree"](maxdepth=1, collapse=True, includehidden=True, titles_only=True)
+    inner = re.search(
+        r"^<ul>\s*<li>.*?</a>\s*(<ul>.*</ul>)\s*</li>\s*</ul>\s*$", context["toc"], re.S
+    )
+    sections = inner[1].replace("<ul>", '<ul class="sections">', 1) if inner else ""
+    return re.sub(
+        r'(<a class="current reference internal")(.*?</a>)',
+        lambda found: f'{found[1]} aria-current="page"{found[2]}{sections}',
+        str(listing or ""),
+        count=1,
+        flags=re.S,
+    )
 
 
 def drop_thebe(app: Any, doctree: nodes.document, docname: str) -> None:
