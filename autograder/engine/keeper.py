@@ -23,12 +23,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from autograder.engine import sandbox
 from autograder.engine.executor import CellResult, Status
 from autograder.engine.guard import canaries
 from autograder.engine.judge import run_judge
+from autograder.engine.processes import command_line, descendants, private_bytes
 from autograder.engine.trials import Limits
 from autograder.engine.wire import Broken, Wire
 from autograder.engine.world import run_world
@@ -109,7 +108,7 @@ class _Trial:
     """The notebook's process and what belongs to it."""
 
     def __init__(self, limits: Limits, boxed: bool) -> None:
-        self.limits = limits
+        self.limits, self.boxed = limits, boxed
         self.end_at = time.monotonic() + limits.total_seconds
         self.deaths, deaths = os.pipe()
         mine, theirs = socket.socketpair()
@@ -162,7 +161,9 @@ class _Trial:
                 if "result" in asked:
                     return _result(asked["result"], cell)
                 self._tell(asked)
-                judge.send(self._hear(deadline))
+                reply = self._hear(deadline)
+                with contextlib.suppress(OSError):  # it may have run out of time meanwhile
+                    judge.send(reply)
         except EOFError:
             return CellResult(cell, "error", message="the test's process ended before its time")
         finally:
@@ -200,13 +201,9 @@ class _Trial:
 
     def overstepped(self) -> bool:
         """Whether the notebook's processes are too many, or hold too much memory together."""
-        count = total = 0
-        for process in self._members():
-            with contextlib.suppress(psutil.Error):
-                memory = process.memory_info()
-                total += memory.rss - getattr(memory, "shared", 0)
-                count += 1
-        if count > self.limits.processes:
+        members = descendants(self.child)
+        total = sum(map(private_bytes, members))
+        if len(members) > self.limits.processes:
             self.overstepped_what = (
                 f"the cell had more than {self.limits.processes} processes and was stopped"
             )
@@ -215,13 +212,6 @@ class _Trial:
                 f"the cell used more than {self.limits.memory / 2**30:.1f} GiB and was stopped"
             )
         return bool(self.overstepped_what)
-
-    def _members(self) -> list[psutil.Process]:
-        try:
-            members: list[psutil.Process] = psutil.Process(self.child).children(recursive=True)
-            return members
-        except psutil.Error:
-            return []
 
     def _dead(self) -> Ended:
         """Why the world is gone, from its exit status."""
@@ -234,9 +224,9 @@ class _Trial:
         return Ended("error", f"the cell ended its process (exit status {status})")
 
     def _kill(self) -> None:
-        for process in [*self._members()]:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
+        for pid in descendants(self.child):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def end(self) -> list[str]:
         """End the world and all that it started; what had not ended by itself."""
@@ -251,9 +241,9 @@ class _Trial:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child, signal.SIGKILL)
         os.waitpid(self.child, 0)
-        for orphan in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                orphan.kill()
+        for orphan in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
         os.close(self.deaths)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -262,20 +252,16 @@ class _Trial:
     def _still_running(self) -> list[str]:
         end = time.monotonic() + GRACE
         while True:
-            lines = []
-            for process in self._members():
-                with contextlib.suppress(psutil.Error):
-                    if process.status() != psutil.STATUS_ZOMBIE and process.pid not in self._own():
-                        lines.append(" ".join(process.cmdline())[:120] or process.name())
+            # Not the one that we have put there to look after the others.
+            others = (
+                descendants(self.child)[1:]
+                if self.boxed
+                else [pid for pid in descendants(os.getpid()) if pid != self.child]
+            )
+            lines = [line for line in map(command_line, others) if line]
             if not lines or time.monotonic() > end:
                 return lines
             time.sleep(0.005)
-
-    def _own(self) -> set[int]:
-        """Processes that are ours: the first of the namespaces."""
-        with contextlib.suppress(psutil.Error):
-            return {process.pid for process in psutil.Process(self.child).children()}
-        return set()
 
 
 def _result(data: Any, cell: str) -> CellResult:

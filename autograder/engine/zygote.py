@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from autograder.engine import sandbox
@@ -71,7 +72,10 @@ def main() -> None:
             sandbox.die_with_parent()
             try:
                 keep(Wire(socket.socket(fileno=descriptors[0])), limits, boxed)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(0)
         os.close(descriptors[0])
 
