@@ -86,7 +86,7 @@ def contents(context: dict[str, Any]) -> str:
         return ""
     listing = context["toctree"](maxdepth=1, collapse=True, includehidden=True, titles_only=True)
     inner = re.search(
-        r"^<ul>\s*<li>.*?</a>\s*(<ul>.*</ul>)\s*</li>\s*</ul>\s*$", context["toc"], re.S
+        r"^<ul>\s*<li>.*?</a>\s*(<ul>.*</ul>)\s*</li>\s*</ul>\s*$", context.get("toc", ""), re.S
     )
     sections = inner[1].replace("<ul>", '<ul class="sections">', 1) if inner else ""
     return re.sub(
