@@ -25,6 +25,7 @@ from autograder.engine.cache import Cache, fingerprint
 from autograder.engine.cluster import ClusterEngine
 from autograder.engine.executor import CellResult
 from autograder.engine.host import Engine
+from autograder.engine.jupyter import JupyterEngine
 from autograder.engine.trials import Limits, SandboxChoice, Trial, Verdicts
 from autograder.rebuild import Rebuilt, Unreadable, rebuild
 from autograder.record import NOT_RUN, Recorder, Score, settle, write_whole
@@ -86,12 +87,14 @@ def grade(
     sandbox: SandboxChoice = "auto",
     limits: Limits | None = None,
     scheduler: str = "",
+    kernel: bool = False,
     on_start: Callable[[str, int], None] = lambda lab, count: None,
     on_done: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Grade what is new or changed, or, with `force`, everything; one outcome a submission.
 
-    `scheduler` is the address of a Dask scheduler whose workers do it in place of this machine.
+    `scheduler` is the address of a Dask scheduler whose workers do it in place of this machine;
+    `kernel` takes a cold Jupyter kernel for each notebook, as stock nbgrader does.
 
     Raises `CourseError` for an unknown lab or student and for a lab whose source is not sound,
     `MachineryError` when gradebook, disk or sandbox fail.  What was recorded until then stays.
@@ -115,7 +118,7 @@ def grade(
             lab,
             found,
             force,
-            lambda imports: _open(scheduler, sandbox, limits, imports, jobs),
+            lambda imports: _open(scheduler, kernel, sandbox, limits, imports, jobs),
         ):
             on_done(outcome)
             outcomes.append(outcome)
@@ -124,12 +127,15 @@ def grade(
 
 def _open(
     scheduler: str,
+    kernel: bool,
     sandbox: SandboxChoice,
     limits: Limits | None,
     imports: Sequence[str],
     jobs: int,
-) -> Engine | ClusterEngine:
-    """The engine of this machine, or that of a cluster."""
+) -> Engine | ClusterEngine | JupyterEngine:
+    """The engine of this machine, that of a cluster, or the reference."""
+    if kernel:
+        return JupyterEngine(limits or Limits(), jobs)
     if scheduler:
         return ClusterEngine(scheduler, sandbox, limits or Limits(), imports)
     return Engine(sandbox, limits or Limits(), imports, jobs)
@@ -183,7 +189,7 @@ def _grade_lab(
     lab: Lab,
     submissions: list[Submission],
     force: bool,
-    start: Callable[[Sequence[str]], Engine | ClusterEngine],
+    start: Callable[[Sequence[str]], Engine | ClusterEngine | JupyterEngine],
 ) -> Iterator[Outcome]:
     handout = course.handout(lab.slug)
     files = tuple(sorted(handout.glob("*"))) if handout.is_dir() else ()

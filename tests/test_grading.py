@@ -393,6 +393,19 @@ def test_a_sandbox_that_is_asked_for_and_not_there_is_an_error(
     assert read_note(course, "two", "ada")["outcome"]["sandbox"] == "none"
 
 
+def test_a_cold_kernel_gives_the_same_scores(course: Course, tmp_path: Path) -> None:
+    hand_in(course, "ada", solved())
+    hand_in(course, "bob", solved(mean="def mean(values):\n    raise OSError('no idea')"))
+    hand_in(course, "cleo", solved(mean="import os\ndef mean(values):\n    os._exit(1)"))
+    ours = graded(course)
+    kernels = open_course(course.root, tmp_path / "other")
+    shutil.copytree(course.submitted, kernels.submitted)
+    theirs = graded(kernels, kernel=True)
+    for student, outcome in ours.items():
+        assert (outcome.state, outcome.score) == (theirs[student].state, theirs[student].score)
+    assert theirs["ada"].sandbox == "none"
+
+
 @pytest.mark.sandbox
 def test_the_sandbox_is_the_default_and_is_recorded(course: Course) -> None:
     hand_in(course, "ada", solved())

@@ -34,6 +34,13 @@ AUDIENCE = "Instructors"
     metavar="ADDRESS",
     help="Let the workers of this Dask scheduler run the notebooks: tcp://host:8786, tls://...",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["fast", "jupyter"]),
+    default="fast",
+    show_default=True,
+    help="jupyter: a cold kernel for each notebook and no sandbox, to compare with.",
+)
 @click.option("--cell-seconds", default=30.0, metavar="S", help="Longest time of one cell (30).")
 @click.option("--total-seconds", default=300.0, metavar="S", help="Longest of one notebook (300).")
 @in_class
@@ -45,6 +52,7 @@ def grade(
     force: bool,
     sandbox: str,
     scheduler: str,
+    engine: str,
     cell_seconds: float,
     total_seconds: float,
 ) -> None:
@@ -89,6 +97,7 @@ def grade(
             sandbox=sandbox,  # type: ignore[arg-type]
             limits=Limits(cell_seconds=cell_seconds, total_seconds=total_seconds),
             scheduler=scheduler,
+            kernel=engine == "jupyter",
             on_start=begin,
             on_done=done,
         )
@@ -110,7 +119,7 @@ def grade(
     if "none" in levels:
         from autograder.engine.sandbox import missing
 
-        why = missing() or "--sandbox none"
+        why = missing() or "as you asked"
         click.echo(f"WARNING: students' code ran without a sandbox: {why}", err=True)
     counts = ", ".join(f"{tally[state]} {state}" for state in sorted(tally))
     click.echo(f"{len(outcomes)} submissions: {counts or 'none'}; gradebook: {course.db_url}")
