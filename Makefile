@@ -6,7 +6,7 @@ READY := .venv/.ready
 SAMPLE := _build/sample
 
 .DEFAULT_GOAL := help
-.PHONY: help install labs book sample serve test verify benchmark lint pins clean
+.PHONY: help install labs book book-cold book-zip sample serve test verify benchmark lint pins clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,12 @@ labs: install  ## regenerate labs/ from solutions/
 
 book: labs  ## build the book into _build/html
 	@$(BIN)/python tools/book.py
+
+book-cold: labs  ## run every chapter again from nothing
+	@$(BIN)/python tools/book.py --cold
+
+book-zip: labs  ## pack the site for offline use: _build/mlsys-book.zip
+	@$(BIN)/python tools/book.py --zip _build/mlsys-book.zip
 
 sample: labs  ## make the sample class and grade it
 	@$(BIN)/python -m autograder.sample --class $(SAMPLE)
