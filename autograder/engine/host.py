@@ -63,9 +63,8 @@ class Engine:
         self._lock = threading.Lock()
 
     def _start(self) -> None:
-        program = [sys.executable, "-P", "-m", "autograder.engine.zygote"]
-        if self.boxed:
-            program = sandbox.command(program)
+        arguments = ["-P", "-m", "autograder.engine.zygote"]
+        program = sandbox.command(arguments) if self.boxed else [sys.executable, *arguments]
         env = sandbox.environment(str(sandbox.PACKAGE.parent), tempfile.gettempdir())
         mine, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115

@@ -23,7 +23,8 @@ from autograder.engine.trials import Limits
 
 HOME = "/home/student"
 PACKAGE = Path(__file__).resolve().parent.parent
-LIBRARY = "/opt/course"
+LIBRARY, ENVIRONMENT = "/opt/course", "/opt/environment"
+"""Where the harness and the virtual environment lie inside: their places outside may be hidden."""
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     0x00020000,
     0x04000000,
@@ -38,10 +39,10 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 SIGKILL = 9
 
 
-def environment(library: str, home: str) -> dict[str, str]:
-    """The whole environment of code under grading."""
+def environment(library: str, home: str, python: str = sys.executable) -> dict[str, str]:
+    """The whole environment of code under grading, which `python` will run."""
     return {
-        "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{Path(python).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": home,
         "LANG": "C.UTF-8",
         "PYTHONPATH": library,
@@ -75,12 +76,14 @@ def missing() -> str:
     return ""
 
 
-def command(program: list[str]) -> list[str]:
-    """`program` in bubblewrap; it keeps standard input, output and error."""
+def command(arguments: list[str]) -> list[str]:
+    """Python with `arguments` in bubblewrap; it keeps standard input, output and error."""
+    virtual = sys.prefix != sys.base_prefix
+    python = f"{ENVIRONMENT}/bin/python" if virtual else sys.executable
     line = ["bwrap", "--unshare-user", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     line += ["--die-with-parent", "--new-session", "--clearenv", "--uid", "65534", "--gid", "65534"]
     line += ["--hostname", "grader"]
-    for name, value in environment(LIBRARY, HOME).items():
+    for name, value in environment(LIBRARY, HOME, python).items():
         line += ["--setenv", name, value]
     for place in ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin"):
         path = Path(place)
@@ -90,12 +93,14 @@ def command(program: list[str]) -> list[str]:
             line += ["--ro-bind", place, place]
     for place in ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts", "/etc/localtime"):
         line += ["--ro-bind-try", place, place]
-    for prefix in dict.fromkeys((sys.base_prefix, sys.prefix)):
-        if not Path(prefix).is_relative_to("/usr"):
-            line += ["--ro-bind", prefix, prefix]
+    line += ["--tmpfs", "/tmp", "--tmpfs", HOME]
+    if not Path(sys.base_prefix).is_relative_to("/usr"):
+        line += ["--ro-bind", sys.base_prefix, sys.base_prefix]
+    if virtual:
+        line += ["--ro-bind", sys.prefix, ENVIRONMENT]
     line += ["--ro-bind", str(PACKAGE), f"{LIBRARY}/{PACKAGE.name}"]
-    line += ["--dev-bind", "/proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", HOME]
-    return [*line, "--chdir", HOME, "--", *program]
+    line += ["--dev-bind", "/proc", "/proc", "--dev", "/dev"]
+    return [*line, "--chdir", HOME, "--", python, *arguments]
 
 
 _libc = ctypes.CDLL(None, use_errno=True)
