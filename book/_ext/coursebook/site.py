@@ -166,7 +166,7 @@ def finish(app: Any, exception: Exception | None) -> None:
 
 def drop_stale_pages(app: Any) -> None:
     """Remove pages of earlier builds whose sources are gone."""
-    kept = {*app.env.found_docs, "404", "search", "index", "genindex"}
+    kept = {*app.env.found_docs, "404", "search", "index"}
     for page in Path(app.outdir).rglob("*.html"):
         name = page.relative_to(app.outdir).with_suffix("").as_posix()
         if name not in kept and not name.startswith(("pagefind/", "_static/")):
