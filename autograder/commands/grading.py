@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import Counter
 
 import click
@@ -79,13 +80,16 @@ def grade(
         disable=not screen.is_terminal,
     ) as progress:
         bars: dict[str, int] = {}
+        began = time.monotonic()
 
         def begin(lab: str, count: int) -> None:
             bars[lab] = progress.add_task(lab, total=count, states="")
 
         def done(outcome: grading.Outcome) -> None:
             tally["as before" if outcome.done else outcome.state] += 1
+            fresh = sum(tally.values()) - tally["as before"]
             states = ", ".join(f"{count} {state}" for state, count in sorted(tally.items()))
+            states += f"; {60 * fresh / (time.monotonic() - began):.0f} a minute"
             progress.update(bars[outcome.lab], advance=1, states=states)  # type: ignore[arg-type]
 
         outcomes = grading.grade(
