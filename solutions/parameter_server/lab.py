@@ -299,7 +299,7 @@ expect_raises(ValueError, lambda: HashRing([]), "a ring without nodes")
 print("The ring: the visible test passes.")
 
 # %% hidden hash_ring 7
-keys = [int(key) for key in np.random.default_rng(3).integers(0, 2**63, 12_000)] + list(range(4000))
+keys = [int(key) for key in np.random.default_rng(3).integers(0, 2**63, 6000)] + list(range(2000))
 for count in (2, 5, 8):
     names = [f"server-{i}" for i in range(count)]
     before = HashRing(names)
