@@ -284,8 +284,9 @@ def fingerprint() -> str:
     for path in sorted(
         file for root in roots for file in ([root] if root.is_file() else root.rglob("*"))
     ):
-        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith("."):
-            digest.update(path.relative_to(ROOT).as_posix().encode())
+        parts = path.relative_to(ROOT).parts
+        if path.is_file() and not any(part.startswith((".", "__pycache__")) for part in parts):
+            digest.update("/".join(parts).encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
