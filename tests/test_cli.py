@@ -94,7 +94,7 @@ def test_a_read_only_course_costs_one_line_and_status_3(
     (course.root / "requirements" / "student.in").touch()
     (course.root / "LICENSE").touch()
     save(solved(), course.root / "inbox" / "ada_two.ipynb")
-    box = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--tmpfs", "/tmp"]
+    box = ["bwrap", "--dev-bind", "/", "/"]
     box += ["--ro-bind", str(course.root), str(course.root), "--chdir", str(course.root)]
     command = [sys.executable, "-m", "autograder", *arguments]
     done = subprocess.run(
@@ -113,6 +113,8 @@ def test_an_interrupted_check_says_so_and_leaves_nothing_running(tmp_path: Path)
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A test run in the background ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     started: list[psutil.Process] = []
     deadline = time.monotonic() + 60
