@@ -6,7 +6,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 3. Two modes, one graph
+# # Two modes, one graph
 #
 # A neural network with a hundred million parameters has a hundred million partial derivatives, and all of them together cost only a few
 # times as much as the loss itself: for the gradient of a scalar function the factor stays below 6, whatever the number of inputs

@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 9. Ring all-reduce and data-parallel training
+# # Ring all-reduce and data-parallel training
 #
 # Li and others report that PyTorch's data-parallel module trains on 256 GPUs at almost 256 times the speed of one, and name what
 # it takes: gradients that travel in buckets, and travel while the backward pass is still at work (*PyTorch Distributed*,

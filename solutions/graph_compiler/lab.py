@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 6. A graph compiler that emits code
+# # A graph compiler that emits code
 #
 # Pisarchyk and Lee report that planning where each intermediate tensor of a network lies shrinks the memory of inference up to
 # 10.5 times against giving every tensor a buffer of its own (*Efficient memory management for deep neural net inference*, 2020).

@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 17. A paged KV cache
+# # A paged KV cache
 #
 # Kwon and others report that earlier serving systems filled only 20 to 38 % of the memory set aside for keys and values with
 # tokens, and that memory handed out in pages, as an operating system does it, wastes less than 4 % (*Efficient memory management

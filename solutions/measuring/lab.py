@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 1. Measure before you optimise
+# # Measure before you optimise
 #
 # Williams, Waterman and Patterson claim that two numbers of a machine and two numbers of a program say how fast the program can
 # run: the machine's peak rate of arithmetic and its memory bandwidth, the program's operations and the bytes that it moves

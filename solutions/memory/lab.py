@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 12. Training under a memory budget
+# # Training under a memory budget
 #
 # Rajbhandari and others report that a model of 7.5 billion parameters needs 120 GB on every device when it is trained
 # by plain data parallelism, and 1.9 GB on each of 64 when nothing is stored twice (*ZeRO: memory optimizations toward training

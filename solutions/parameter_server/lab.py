@@ -5,7 +5,7 @@
 # ---
 
 # %% [markdown]
-# # Lab 10. A parameter server over processes
+# # A parameter server over processes
 #
 # Li and others report that a parameter server trains models of a hundred billion parameters because it gives up two things
 # that a database would keep: workers may read values that are a few updates old, and most of what could be sent is not
