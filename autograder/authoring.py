@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -423,6 +424,9 @@ def release(course: Course, names: list[str], *, check: bool = False) -> list[st
     """
     changed = []
     for name in names:
+        stamp = course.source_dir.parent / "release" / name
+        if not check and stamp.is_file() and stamp.read_text() == _release_digest(course, name):
+            continue
         notebook = released_notebook(course, name)
         path = course.released_notebook(name)
         new = nbformat.writes(notebook) + "\n"
@@ -440,4 +444,19 @@ def release(course: Course, names: list[str], *, check: bool = False) -> list[st
             changed.append(name)
             if not check:
                 write_notebook(notebook, path)
+        if not check:
+            stamp.parent.mkdir(parents=True, exist_ok=True)
+            stamp.write_text(_release_digest(course, name))
     return changed
+
+
+def _release_digest(course: Course, name: str) -> str:
+    """A digest of all that a release is made of, and of what it has come to."""
+    files = [course.lab_source(name), course.released_notebook(name), Path(__file__)]
+    for folder in (course.handout(name), course.labs_dir / name):
+        files += sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256(version("nbgrader").encode())
+    for file in files:
+        data = file.read_bytes() if file.is_file() else b""
+        digest.update(f"{file.name} {len(data)}\n".encode() + data)
+    return digest.hexdigest()

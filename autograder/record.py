@@ -12,10 +12,13 @@ import hashlib
 import json
 import logging
 import math
+import os
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -25,6 +28,8 @@ from autograder.authoring import Lab, generate, source_notebook
 from autograder.course import Course, CourseError, MachineryError
 from autograder.engine.executor import CellResult
 
+ROOM = 1 << 18
+"""Bytes that must be free in the class's folder before grading begins."""
 NOT_RUN = CellResult("", "not executed", message="not executed")
 
 
@@ -92,7 +97,7 @@ class Recorder:
         mark = course.results / lab.slug / "assignment.json"
         digest = hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()
         with self._trouble():
-            course.class_dir.mkdir(parents=True, exist_ok=True)
+            _probe(course.class_dir)
             known = json.loads(mark.read_text()) if mark.is_file() else {}
             if known.get("source") != digest or not self._in_gradebook():
                 self.released = generate(lab, course.db_url)
@@ -110,8 +115,11 @@ class Recorder:
     @contextmanager
     def _trouble(self) -> Iterator[None]:
         """What can go wrong with a gradebook, as one line."""
+        from nbgrader.api import InvalidEntry
         from sqlalchemy.exc import SAWarning, SQLAlchemyError
 
+        own_words = logging.getLogger("tornado.application")  # where nbgrader logs a traceback
+        before, own_words.disabled = own_words.disabled, True
         try:
             with warnings.catch_warnings():
                 # nbgrader 0.9.6 builds objects outside a session, of which SQLAlchemy 2 warns.
@@ -122,9 +130,14 @@ class Recorder:
         except SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).splitlines()[0]
             raise MachineryError(f"{self.course.db_url}: {cause}") from None
+        except InvalidEntry as error:  # nbgrader's word for a write that failed
+            cause = str(error).splitlines()[0]
+            raise MachineryError(f"{self.course.db_url}: {cause}") from None
         except OSError as error:
             place = error.filename or self.course.class_dir
             raise MachineryError(f"{place}: {error.strerror or error}") from None
+        finally:
+            own_words.disabled = before
 
     def _in_gradebook(self) -> bool:
         from nbgrader.api import Gradebook, MissingEntry
@@ -224,6 +237,18 @@ class Recorder:
                 book.remove_submission(self.lab.slug, student)
             except MissingEntry:
                 return
+
+
+def _probe(folder: Path) -> None:
+    """Raise OSError, with the folder's name, when there is no writing there or no room left."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def _cells(notebook: Any) -> list[Any]:

@@ -354,7 +354,7 @@ def test_a_full_disk_is_one_line_and_nothing_is_half_written(course: Course) -> 
     course.class_dir.rename(saved)
     course.class_dir.mkdir()
     done = in_namespace(
-        f"mount -t tmpfs -o size=700k tmpfs {course.class_dir} && cp -r {saved}/. "
+        f"mount -t tmpfs -o size=480k tmpfs {course.class_dir} && cp -r {saved}/. "
         f"{course.class_dir} && $GRADE; status=$?; cp -r {course.class_dir} {saved}/full;"
         " exit $status",
         course,
