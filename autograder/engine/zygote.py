@@ -19,6 +19,20 @@ from autograder.engine.keeper import keep
 from autograder.engine.trials import Limits
 from autograder.engine.wire import Wire
 
+NEEDED = (
+    "numpy",
+    "numpy.testing",
+    "matplotlib_inline.backend_inline",
+    "IPython.core.application",
+    "IPython.core.completer",
+    "IPython.core.completerlib",
+    "IPython.core.magics",
+    "IPython.core.oinspect",
+    "pygments.formatters.terminal256",
+    "stack_data",
+)
+"""What every notebook needs, much of which IPython would load when its shell is made."""
+
 
 def warm(imports: list[str]) -> None:
     """Load the modules a lab needs.
@@ -29,7 +43,7 @@ def warm(imports: list[str]) -> None:
     import autograder.engine.judge
     import autograder.engine.world  # noqa: F401
 
-    for name in ("numpy", "numpy.testing", "matplotlib_inline.backend_inline", *imports):
+    for name in (*NEEDED, *imports):
         with contextlib.suppress(ImportError):
             __import__(name)
     torch = sys.modules.get("torch")
