@@ -253,6 +253,7 @@ def test_axe_finds_nothing(
     server: str, open_page: Any, axe: str, name: str, scheme: str, size: dict[str, int]
 ) -> None:
     page = open_page(f"{server}/{name}.html", size=size, color_scheme=scheme)
+    page.wait_for_selector("html.settled")
     page.evaluate(axe)
     found = page.evaluate("axe.run({ resultTypes: ['violations'] }).then((r) => r.violations)")
     told = [

@@ -7,6 +7,7 @@ else's submission.  A trial whose worker dies is run again by another.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -73,7 +74,7 @@ class ClusterEngine:
                     return
                 future = next(done)
                 number, trial = running.pop(future)
-                yield number, _collected(future, trial)
+                yield number, _collected(future, trial, self.limits)
         finally:
             self.client.cancel(list(running))
 
@@ -81,12 +82,17 @@ class ClusterEngine:
         self.client.close()
 
 
-def _collected(future: Any, trial: Trial) -> Verdicts:
-    """The verdicts of a finished future; a worker that failed is no fault of the notebook."""
-    error = future.exception() if future.status == "error" else None
-    if error is not None or future.status != "finished":
-        return Verdicts(trial, {}, 0.0, broken=f"its worker failed: {error or future.status}")
-    verdicts: Verdicts = future.result()
+def _collected(future: Any, trial: Trial, limits: Limits) -> Verdicts:
+    """The verdicts of a finished future; a worker that failed is no fault of the notebook.
+
+    A result lives on its worker until it is fetched: when that worker dies in between, the
+    scheduler has the trial run again, and the wait goes on for as long as a trial may take.
+    """
+    try:
+        verdicts: Verdicts = future.result(timeout=limits.total_seconds + CONNECT_SECONDS)
+    except (Exception, asyncio.CancelledError) as error:
+        told = str(error) or type(error).__name__
+        return Verdicts(trial, {}, 0.0, broken=f"its worker failed: {told}")
     return replace(verdicts, trial=trial)
 
 

@@ -57,7 +57,11 @@
     wide.forEach((block) => block.classList.add("wide"));
   };
   const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
-  later(() => { widen(); reach(); });
+  later(() => {
+    widen();
+    reach();
+    document.fonts.ready.then(() => { reach(); root.classList.add("settled"); });
+  }, { timeout: 500 });
   addEventListener("resize", reach);
   document.addEventListener("toggle", reach, true);
 
