@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from nbformat import NotebookNode
 
+from autograder import late
 from autograder.authoring import Lab, parse
 from autograder.course import Course, CourseError
 from autograder.engine.cache import Cache, fingerprint
@@ -29,8 +30,10 @@ from autograder.engine.jupyter import JupyterEngine
 from autograder.engine.trials import Limits, SandboxChoice, Trial, Verdicts
 from autograder.rebuild import Rebuilt, Unreadable, rebuild
 from autograder.record import NOT_RUN, Recorder, Score, settle, write_whole
+from autograder.settings import read_settings
 
 State = Literal["graded", "partly graded", "needs review", "failed"]
+AnyEngine = Engine | ClusterEngine | JupyterEngine
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Outcome:
     `score` of `max_score` are the points given by machine (None where there are none), `to_read`
     counts the answers that wait for a person, `notes` say what was mended, `evidence` why a person
     should look, `sandbox` the isolation that its code ran in, `done` says that it is as an earlier
-    run left it.
+    run left it.  `penalty` are points that lateness takes off the score, manual points included.
     """
 
     student: str
@@ -56,6 +59,8 @@ class Outcome:
     seconds: float = 0.0
     sandbox: str = ""
     done: bool = False
+    hours_late: float = 0.0
+    penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Submission:
 
 
 @dataclass
-class _Work:
+class Work:
+    """A submission that can be run: rebuilt, with the mark by which a later run knows it again."""
+
     submission: Submission
     rebuilt: Rebuilt
     mark: str
@@ -100,6 +107,7 @@ def grade(
     `MachineryError` when gradebook, disk or sandbox fail.  What was recorded until then stays.
     """
     names = course.select(tuple(labs))
+    read_settings(course)
     if not course.submitted.is_dir():
         raise CourseError(f"{course.submitted}: no submissions there; collect some first")
     known = {path.name for path in course.submitted.iterdir() if path.is_dir()}
@@ -113,26 +121,37 @@ def grade(
             continue
         on_start(name, len(found))
         lab = parse(course.lab_source(name))
+        mine: list[Outcome] = []
         for outcome in _grade_lab(
             course,
             lab,
             found,
             force,
-            lambda imports: _open(scheduler, kernel, sandbox, limits, imports, jobs),
+            lambda imports: open_engine(scheduler, kernel, sandbox, limits, imports, jobs),
         ):
             on_done(outcome)
-            outcomes.append(outcome)
+            mine.append(outcome)
+        late.settle(course, name)
+        lateness = late.read_lateness(course, name)
+        outcomes += [_with_lateness(outcome, lateness) for outcome in mine]
     return sorted(outcomes, key=lambda outcome: (outcome.lab, outcome.student))
 
 
-def _open(
+def _with_lateness(outcome: Outcome, lateness: dict[str, late.Lateness]) -> Outcome:
+    found = lateness.get(outcome.student)
+    if found is None or outcome.score is None:
+        return outcome
+    return replace(outcome, hours_late=found.hours, penalty=found.penalty)
+
+
+def open_engine(
     scheduler: str,
     kernel: bool,
     sandbox: SandboxChoice,
     limits: Limits | None,
     imports: Sequence[str],
     jobs: int,
-) -> Engine | ClusterEngine | JupyterEngine:
+) -> AnyEngine:
     """The engine of this machine, that of a cluster, or the reference."""
     if kernel:
         return JupyterEngine(limits or Limits(), jobs)
@@ -189,20 +208,16 @@ def _grade_lab(
     lab: Lab,
     submissions: list[Submission],
     force: bool,
-    start: Callable[[Sequence[str]], Engine | ClusterEngine | JupyterEngine],
+    start: Callable[[Sequence[str]], AnyEngine],
 ) -> Iterator[Outcome]:
-    handout = course.handout(lab.slug)
-    files = tuple(sorted(handout.glob("*"))) if handout.is_dir() else ()
+    files = course.handout_files(lab.slug)
     with (
         closing(Recorder(course, lab)) as recorder,
         closing(start(lab.imports)) as engine,
     ):
         in_book = recorder.students()
-        cache = Cache(
-            course.results / lab.slug / "executed",
-            fingerprint(lab, files, engine.limits, engine.level),
-        )
-        work: list[_Work] = []
+        cache = open_cache(course, lab, files, engine)
+        work: list[Work] = []
         for submission in submissions:
             prepared = _prepare(course, lab, recorder, cache, submission, files)
             if isinstance(prepared, Outcome):
@@ -215,19 +230,44 @@ def _grade_lab(
                 yield old
             else:
                 work.append(prepared)
-        fresh: list[tuple[_Work, Verdicts | None, Trial]] = []
-        for item in work:
-            known, left = (None, item.trial) if force else cache.get(item.trial)
-            if known is not None and not left.cells:
-                yield _record(course, lab, recorder, item, known, engine.level)
-            else:
-                fresh.append((item, known, left))
-        fresh.sort(key=lambda work: -_earlier_seconds(course, lab, work[0].submission.student))
-        for number, verdicts in engine.run(left for _, _, left in fresh):
-            item, known, _ = fresh[number]
-            verdicts = _joined(item.trial, known, verdicts)
-            cache.put(verdicts)
+        for item, verdicts in executed(course, lab, engine, cache, work, force=force):
             yield _record(course, lab, recorder, item, verdicts, engine.level)
+
+
+def open_cache(course: Course, lab: Lab, files: Sequence[Path], engine: AnyEngine) -> Cache:
+    """What has been executed of a lab, in the environment of this engine."""
+    return Cache(
+        course.results / lab.slug / "executed",
+        fingerprint(lab, files, engine.limits, engine.level),
+    )
+
+
+def executed(
+    course: Course,
+    lab: Lab,
+    engine: AnyEngine,
+    cache: Cache,
+    work: Sequence[Work],
+    *,
+    force: bool = False,
+) -> Iterator[tuple[Work, Verdicts]]:
+    """The verdicts on each piece of work, from the cache or by running what is not in it.
+
+    What took long the last time is started first.
+    """
+    fresh: list[tuple[Work, Verdicts | None, Trial]] = []
+    for item in work:
+        known, left = (None, item.trial) if force else cache.get(item.trial)
+        if known is not None and not left.cells:
+            yield item, known
+        else:
+            fresh.append((item, known, left))
+    fresh.sort(key=lambda work: -_earlier_seconds(course, lab, work[0].submission.student))
+    for number, verdicts in engine.run(left for _, _, left in fresh):
+        item, known, _ = fresh[number]
+        verdicts = _joined(item.trial, known, verdicts)
+        cache.put(verdicts)
+        yield item, verdicts
 
 
 def _joined(trial: Trial, known: Verdicts | None, new: Verdicts) -> Verdicts:
@@ -249,28 +289,40 @@ def _prepare(
     cache: Cache,
     submission: Submission,
     files: Sequence[Path],
-) -> _Work | Outcome:
+) -> Work | Outcome:
     try:
-        if submission.problem:
-            raise Unreadable(submission.problem)
-        rebuilt = rebuild(submission.data, lab.slug, recorder.source, recorder.released)
+        return rebuilt_work(lab, recorder.source, recorder.released, cache, submission, files)
     except Unreadable as error:
-        reason = str(error)
-        if not submission.problem:
-            reason = f"{submission.path.name}: {reason}"
         recorder.forget(submission.student)
         outcome = Outcome(
-            submission.student, lab.slug, "failed", None, _machine_points(lab), 0, reason
+            submission.student, lab.slug, "failed", None, _machine_points(lab), 0, str(error)
         )
         _note(course, outcome, mark="")
         return outcome
+
+
+def rebuilt_work(
+    lab: Lab,
+    source: NotebookNode,
+    released: NotebookNode,
+    cache: Cache,
+    submission: Submission,
+    files: Sequence[Path],
+) -> Work:
+    """A submission, rebuilt from the trusted source; raises `Unreadable` with the reason."""
+    if submission.problem:
+        raise Unreadable(submission.problem)
+    try:
+        rebuilt = rebuild(submission.data, lab.slug, source, released)
+    except Unreadable as error:
+        raise Unreadable(f"{submission.path.name}: {error}") from None
     trial = trial_of(submission.student, lab, rebuilt.notebook, files)
     text = [(cell.id, cell.source) for cell in rebuilt.notebook.cells]
     points = [(cell.id, cell.points) for cell in lab.graded]
     mark = hashlib.sha256(
         json.dumps([cache.environment, text, points, submission.timestamp]).encode()
     ).hexdigest()
-    return _Work(submission, rebuilt, mark, trial)
+    return Work(submission, rebuilt, mark, trial)
 
 
 def trial_of(name: str, lab: Lab, notebook: NotebookNode, files: Sequence[Path] = ()) -> Trial:
@@ -285,11 +337,21 @@ def trial_of(name: str, lab: Lab, notebook: NotebookNode, files: Sequence[Path] 
     )
 
 
+def settled(work: Work, verdicts: Verdicts) -> dict[str, CellResult]:
+    """What became of each code cell; the rebuilt notebook gets the outputs that say so."""
+    results: dict[str, CellResult] = {}
+    for cell in work.rebuilt.notebook.cells:
+        if cell.cell_type == "code":
+            results[cell.id] = verdicts.cells.get(cell.id) or replace(NOT_RUN, id=cell.id)
+            settle(cell, results[cell.id])
+    return results
+
+
 def _record(
     course: Course,
     lab: Lab,
     recorder: Recorder,
-    work: _Work,
+    work: Work,
     verdicts: Verdicts,
     level: str,
 ) -> Outcome:
@@ -297,11 +359,7 @@ def _record(
     if verdicts.broken:
         reason = f"{verdicts.broken}; grade again"
         return Outcome(work.submission.student, lab.slug, "failed", reason=reason, sandbox=level)
-    results: dict[str, CellResult] = {}
-    for cell in work.rebuilt.notebook.cells:
-        if cell.cell_type == "code":
-            results[cell.id] = verdicts.cells.get(cell.id) or replace(NOT_RUN, id=cell.id)
-            settle(cell, results[cell.id])
+    results = settled(work, verdicts)
     score = recorder.record(
         work.submission.student, work.rebuilt.notebook, work.submission.timestamp
     )
@@ -383,7 +441,7 @@ def read_note(course: Course, lab: str, student: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _as_before(course: Course, lab: Lab, work: _Work) -> Outcome | None:
+def _as_before(course: Course, lab: Lab, work: Work) -> Outcome | None:
     note = read_note(course, lab.slug, work.submission.student)
     if not note or note.get("mark") != work.mark:
         return None

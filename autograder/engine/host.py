@@ -60,15 +60,19 @@ class Engine:
         self.limits, self.imports, self.jobs = limits, list(imports), max(1, jobs)
         self.level = "namespaces" if self.boxed else "none"
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
         self._lock = threading.Lock()
 
-    def _start(self) -> None:
+    def prepare(self) -> None:
+        """Start the warm process, if there is none, without waiting until it is warm."""
+        if self._process is not None:
+            return
         arguments = ["-P", "-m", "autograder.engine.zygote"]
         program = sandbox.command(arguments) if self.boxed else [sys.executable, *arguments]
         env = sandbox.environment(str(sandbox.PACKAGE.parent), tempfile.gettempdir())
         mine, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        process = subprocess.Popen(
+        self._process = subprocess.Popen(
             program, stdin=theirs.fileno(), stdout=self._errors, stderr=self._errors, env=env
         )
         theirs.close()
@@ -77,24 +81,32 @@ class Engine:
             "limits": dataclasses.asdict(self.limits),
             "imports": self.imports,
             "boxed": self.boxed,
+            "jobs": self.jobs,
         }
+        with suppress(OSError):  # what became of it is said by `_wait`
+            Wire(mine).send(setup)
+
+    def _wait(self) -> None:
+        """Until the warm process is warm; raises `MachineryError` when it does not get there."""
+        if self._ready:
+            return
         try:
-            hello = Wire(mine)
-            hello.send(setup)
-            reply = hello.receive(START_SECONDS)
+            reply = Wire(self.control).receive(START_SECONDS)
         except (OSError, EOFError):
             reply = None
         if not reply:
-            process.kill()
-            process.wait()
+            assert self._process is not None
+            self._process.kill()
+            self._process.wait()
             self._errors.seek(0)
             lines = self._errors.read().decode(errors="replace").strip().splitlines()
             cause = lines[-1] if lines else "it ended at once"
+            self.close()
             raise MachineryError(f"the process that runs notebooks does not start: {cause}")
-        self._process = process
         if self.boxed and not reply["private"]:
             self.close()
             raise MachineryError("no sandbox: nested user namespaces are not permitted here")
+        self._ready = True
 
     def close(self) -> None:
         """End the warm process and everything that it started."""
@@ -108,7 +120,7 @@ class Engine:
             self._process.kill()
             self._process.wait()
         self._errors.close()
-        self._process = None
+        self._process, self._ready = None, False
 
     def run(self, trials: Iterable[Trial]) -> Iterator[tuple[int, Verdicts]]:
         """Run trials, each as a place comes free; give each as it ends, with its number."""
@@ -137,9 +149,10 @@ class Engine:
                     item.wire.close()
 
     def _revive(self) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._ready and self._process is not None and self._process.poll() is not None:
             self.close()
-            self._start()
+        self.prepare()
+        self._wait()
 
     def _open(
         self,

@@ -11,7 +11,7 @@ import os
 from dataclasses import asdict
 from typing import Any
 
-from autograder.engine.executor import new_shell, run_test
+from autograder.engine.executor import own_shell, run_test
 from autograder.engine.wire import Wire
 from autograder.labkit import outside
 
@@ -28,7 +28,7 @@ def run_judge(wire: Wire, cell: str, source: str, cell_seconds: float) -> None:
         return reply["value"]
 
     outside.reach_through(ask)
-    result = run_test(new_shell(), cell, source, cell_seconds)
+    result = run_test(own_shell(), cell, source, cell_seconds)
     wire.send({"result": asdict(result)})
     os._exit(0)
 

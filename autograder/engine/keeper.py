@@ -50,15 +50,20 @@ class Ended(Exception):
         self.status = status
 
 
-def keep(host: Wire, limits: Limits, boxed: bool) -> None:
-    """Serve one trial: its cells come over `host`, its results go back one by one.
+def keep(waiting: socket.socket, limits: Limits, boxed: bool) -> None:
+    """Serve one trial, whose connection comes over `waiting`: cells in, results out one by one.
 
     The notebook's process is forked before the cells are read, so that no test is in its memory.
     """
     trial = _Trial(limits, boxed)
     try:
+        message, descriptors, _, _ = socket.recv_fds(waiting, 1, 1)
+        if not message:
+            return
+        host = Wire(socket.socket(fileno=descriptors[0]))
         order = host.receive()
         assert order is not None
+        trial.begin()
         tests, outside = set(order["tests"]), set(order["outside"])
         plan = _with_canaries(order["cells"], tests, outside)
         evidence: list[str] = []
@@ -83,7 +88,9 @@ def keep(host: Wire, limits: Limits, boxed: bool) -> None:
                 evidence += [complaint] if complaint else []
             else:
                 host.send({"result": asdict(result)})
-        left = trial.end()
+        left = trial.hang_up()
+        if not boxed:
+            trial.end()  # once the host knows the end this process may be killed with its parent
         host.send({"end": {"left": left, "evidence": list(dict.fromkeys(evidence))}})
     finally:
         trial.end()
@@ -109,7 +116,7 @@ class _Trial:
 
     def __init__(self, limits: Limits, boxed: bool) -> None:
         self.limits, self.boxed = limits, boxed
-        self.end_at = time.monotonic() + limits.total_seconds
+        self.begin()
         self.deaths, deaths = os.pipe()
         mine, theirs = socket.socketpair()
         self.world = Wire(mine)
@@ -128,6 +135,10 @@ class _Trial:
         os.close(deaths)
         self.child = child
         self.ended = False
+
+    def begin(self) -> None:
+        """Count the notebook's time from now."""
+        self.end_at = time.monotonic() + self.limits.total_seconds
 
     def lay_out(self, files: dict[str, str]) -> None:
         """Have the world write the files of the lab, which come as base64, into its folder."""
@@ -228,15 +239,18 @@ class _Trial:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def end(self) -> list[str]:
-        """End the world and all that it started; what had not ended by itself."""
-        if self.ended:
-            return []
-        self.ended = True
+    def hang_up(self) -> list[str]:
+        """Tell the world that nothing more will come; what has not ended by itself thereupon."""
         with contextlib.suppress(OSError):
             self.world.sock.shutdown(socket.SHUT_RDWR)
         self.world.close()
-        left = self._still_running()
+        return self._still_running()
+
+    def end(self) -> None:
+        """End the world and all that it started, whatever state they are in."""
+        if self.ended:
+            return
+        self.ended = True
         self._kill()
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.child, signal.SIGKILL)
@@ -247,7 +261,6 @@ class _Trial:
         os.close(self.deaths)
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
-        return left
 
     def _still_running(self) -> list[str]:
         end = time.monotonic() + GRACE

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from autograder.engine.executor import new_shell, run_cell, run_test, time_limit
-from autograder.engine.guard import Pristine
+from autograder.engine.executor import own_shell, run_cell, run_test, time_limit
+from autograder.engine.guard import pristine
 from autograder.engine.wire import Wire
 from autograder.labkit.outside import Store, answer
 
@@ -30,8 +30,8 @@ def run_world(wire: Wire, cell_seconds: float) -> None:
     random.seed()
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()
-    shell = new_shell()
-    pristine = Pristine()
+    shell = own_shell()
+    functions = pristine()
     store = Store()
     while True:
         try:
@@ -49,7 +49,7 @@ def run_world(wire: Wire, cell_seconds: float) -> None:
         cell, source = order["cell"], order["source"]
         found: list[str] = []
         if order["test"]:
-            found = pristine.restore(shell.user_ns)
+            found = functions.restore(shell.user_ns)
             result = run_test(shell, cell, source, cell_seconds)
         else:
             result = run_cell(shell, cell, source, cell_seconds)
