@@ -50,6 +50,21 @@ SANS = Pin(
     "5.3.1",
     "u0p5Z/PM2e1uxYOMiodLM6NVzxHwULcB6Oi7QSr2WU/sdoLBFP/BeOZ3YYHeJ6rHsjPZA1nZweZVaV7sf2MAyQ==",
 )
+PYODIDE = Pin(
+    "pyodide",
+    "0.27.7",
+    "RUSVJlhQdfWfgO9hVHCiXoG+nVZQRS5D9FzgpLJ/VcgGBLSAKoPL8kTiOikxbHQm1kRISeWUBdulEgO26qpSRA==",
+)
+NUMPY = Pin(
+    "@emscripten-forge/numpy",
+    "2.0.1-py312h4e66579-0",
+    "64iP3tolNhBnKJBHs2b5Mg9s17BL8Bp9Ev2+U0fSCO3/zQlWQRCrExw2MgmfwjhNz+mwbKPG2eBsBcpBWV2xbA==",
+)
+HTMLCS = Pin(
+    "html_codesniffer",
+    "2.5.1",
+    "vcz0yAaX/OaV6sdNHuT9alBOKkSxYb8h5Yq26dUqgi7XmCgGUSa7U9PiY1PBXQFMjKv1wVPs5/QzHlGuxPDUGg==",
+)
 AXE = Pin(
     "axe-core",
     "4.10.3",
