@@ -223,12 +223,19 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
 
 
 def fetch_vendored() -> None:
-    """Fetch fonts and styles of formulas and text; without them the pages are plainer."""
-    for pin in (vendor.KATEX, vendor.SERIF, vendor.SANS):
+    """Fetch fonts, styles and the Python of cells that run in the page, or do without."""
+    look, cells = "its fonts and styles", "cells that run in the page"
+    for pin, lost in {
+        vendor.KATEX: look,
+        vendor.SERIF: look,
+        vendor.SANS: look,
+        vendor.PYODIDE: cells,
+        vendor.NUMPY: cells,
+    }.items():
         try:
             vendor.package(pin)
         except vendor.VendorError as error:
-            print(f"without its fonts and styles: {error}", flush=True)
+            print(f"without {lost}: {error}", flush=True)
 
 
 def run_logged(command: list[str], log: Path, surroundings: dict[str, str]) -> int:

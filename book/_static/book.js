@@ -79,6 +79,16 @@
     }
   }
 
+  // Cells that run in the page: all that they need is loaded when a reader first asks.
+  const live = document.currentScript.src.replace("book.js", "live.js");
+  const awake = (event) => {
+    const button = event.target.closest?.(".live button");
+    if (!button) return;
+    document.removeEventListener("click", awake);
+    document.head.append(make("script", { src: live, onload: () => button.click() }));
+  };
+  document.addEventListener("click", awake);
+
   // An answer that a link leads to opens.
   const reveal = () => {
     const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));

@@ -3,7 +3,8 @@
 Each module has one idea: `kernel` the surroundings of executed cells, `formulas` KaTeX, `figures`
 SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
 under a chapter's title, `folds` hidden answers, `previews` of terms, `overview` the map of the
-chapters, `gallery`, `status` and `tables` what they say, `site` the frame around every page.
+chapters, `gallery`, `status` and `tables` what they say, `calculators` laws that move with a
+slider, `live` cells that run in the page, `site` the frame around every page.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from docutils import nodes
 
 from . import (
     boxes,
+    calculators,
     figures,
     folds,
     formulas,
@@ -22,6 +24,7 @@ from . import (
     heads,
     kernel,
     laws,
+    live,
     overview,
     previews,
     site,
@@ -55,16 +58,19 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", settle_paths)
     app.connect("config-inited", formulas.set_up)
     app.connect("config-inited", site.set_up)
+    app.connect("config-inited", live.set_up)
     app.connect("html-page-context", site.add_context, priority=900)
     app.connect("html-collect-pages", site.extra_pages)
     app.connect("build-finished", formulas.copy_styles)
     app.add_html_math_renderer("katex", (formulas.visit_inline, None), (formulas.visit_block, None))
     app.connect("build-finished", site.finish)
     app.connect("build-finished", gallery.fill)
+    app.connect("build-finished", live.copy_files)
     for name in boxes.PLAIN:
         app.add_directive(name, boxes.Box)
     app.add_directive("law", boxes.Law)
     app.add_directive("lab", boxes.LabBox)
+    app.add_directive("calculator", calculators.Calculator)
     app.add_directive("lawsheet", laws.LawSheet)
     app.add_directive("coursemap", overview.CourseMap)
     app.add_directive("courselist", overview.CourseList)
@@ -78,6 +84,8 @@ def setup(app: Any) -> dict[str, Any]:
         app.connect("env-updated", rewrite)
     for fill in (laws.fill, overview.fill, status.fill, previews.add):
         app.connect("doctree-resolved", fill)
+    app.connect("doctree-read", live.check)
+    app.connect("doctree-resolved", live.add)
     app.connect("doctree-resolved", heads.insert)
     app.connect("doctree-resolved", figures.require_alt)
     app.connect("doctree-resolved", folds.convert, priority=900)

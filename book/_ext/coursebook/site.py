@@ -13,6 +13,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util import logging
 
+from .calculators import MARK
 from .places import BOOK, prefix, short_name
 from .vendor import SANS, SERIF, VendorError, package
 
@@ -69,6 +70,7 @@ def add_context(
     ]
     context["coursebook_math"] = app.katex_dist is not None and 'class="katex' in body
     context["coursebook_design"] = 'class="sd-' in body
+    context["coursebook_calculators"] = MARK in body
     context["coursebook_contents"] = contents(context)
     context["coursebook_version"] = static_version()
     context["coursebook_pagefind"] = bool(os.environ.get("COURSEBOOK_PAGEFIND"))
@@ -107,7 +109,7 @@ def drop_thebe(app: Any, doctree: nodes.document, docname: str) -> None:
 
 def static_version() -> str:
     """Changes with the site's own styles and scripts, so that browsers fetch them anew."""
-    files = sorted((BOOK / "_static").glob("book.*"))
+    files = sorted(path for path in (BOOK / "_static").iterdir() if path.suffix in (".css", ".js"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 
