@@ -99,7 +99,7 @@ class Zero3:
                 p.register_post_accumulate_grad_hook(lambda _, i=i: self.reduce(i, borrowed[i]))
         loss = loss_of(x)
         loss.backward()
-        return float(loss)
+        return loss.item()
 
     def release(self, full):
         for p in full:

@@ -1535,20 +1535,20 @@ training = MixedPrecision(
 for step in range(100):
     push(training, weights[:2], (torch.tensor([1e-9, 3e-9]), torch.tensor([5e-8, -5e-8])))
 expect(
-    abs(float(training.masters[1][0]) - 0.99) < 0.003,
+    abs(training.masters[1][0].item() - 0.99) < 0.003,
     f"a weight of 1 after 100 steps of Adam at rate 1e-4: expected about 0.99, got"
-    f" {float(training.masters[1][0]):.5f}",
+    f" {training.masters[1][0].item():.5f}",
     "the optimiser must update the float32 masters: an update of 1e-4 is lost in float16",
 )
 expect(
-    abs(float(training.masters[0][0]) - 0.99) < 0.003,
+    abs(training.masters[0][0].item() - 0.99) < 0.003,
     f"a weight of 1 whose gradient is 1e-9, after 100 steps of Adam at rate 1e-4: expected about 0.99,"
-    f" got {float(training.masters[0][0]):.5f}",
+    f" got {training.masters[0][0].item():.5f}",
     "1e-9 times the scale fits in float16, 1e-9 does not: divide by the scale in float32",
 )
 expect(
-    abs(float(weights[1][1]) - 1.01) < 0.003,
-    f"the float16 weight that should have grown to 1.01 is {float(weights[1][1]):.5f}",
+    abs(weights[1][1].item() - 1.01) < 0.003,
+    f"the float16 weight that should have grown to 1.01 is {weights[1][1].item():.5f}",
     "copy the masters into the float16 parameters after each update",
 )
 expect_equal(weights[2].tolist(), [1.0, 1.0], "a parameter that never had a gradient")
