@@ -34,6 +34,8 @@
     const PRELUDE = `
 import linecache, math, sys, traceback
 import numpy as np
+sys.stdout.reconfigure(line_buffering=True)
+sys.stderr.reconfigure(line_buffering=True)
 from pyodide.code import eval_code
 scope = {"__name__": "__main__", "math": math, "np": np}
 def run(source, name):
@@ -71,7 +73,8 @@ def run(source, name):
         importScripts(address);
         URL.revokeObjectURL(address);
       }
-      const out = { batched: (line) => write(`${line}\n`) };
+      const decoder = new TextDecoder();
+      const out = { write: (bytes) => { write(decoder.decode(bytes, { stream: true })); return bytes.length; } };
       const python = await self.loadPyodide({ indexURL: "https://python.invalid/" });
       python.setStdout(out);
       python.setStderr(out);
