@@ -6,7 +6,7 @@ READY := .venv/.ready
 SAMPLE := _build/sample
 
 .DEFAULT_GOAL := help
-.PHONY: help install labs book book-cold book-zip sample serve test verify benchmark lint pins clean
+.PHONY: help install labs book book-cold book-zip book-audit sample serve test verify benchmark lint pins clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ book-cold: labs  ## run every chapter again from nothing
 
 book-zip: labs  ## pack the site for offline use: _build/mlsys-book.zip
 	@$(BIN)/python tools/book.py --zip _build/mlsys-book.zip
+
+book-audit: install  ## measure the built book against its promises (half an hour)
+	@$(BIN)/python tools/book_audit.py
 
 sample: labs  ## make the sample class and grade it
 	@$(BIN)/python -m autograder.sample --class $(SAMPLE)

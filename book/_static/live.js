@@ -218,7 +218,7 @@ def run(source, name):
         answer = problem instanceof Stopped ? { stopped: true } : { error: `${problem.message}\n`, broken: true };
       }
       if (answer.broken) stop();
-      if (answer.error) write(answer.error);
+      if (answer.error) write((/[^\n]$/.test(shown.textContent) ? "\n" : "") + answer.error);
       output.classList.toggle("live-error", Boolean(answer.error));
       const kind = answer.error?.trim().split("\n").pop().split(":")[0];
       state.textContent = answer.stopped ? "Stopped. The next run begins with a fresh Python."
