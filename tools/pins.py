@@ -1,4 +1,7 @@
-"""Compile requirements/direct.in to requirements.txt with uv, which is installed when missing."""
+"""Compile requirements/direct.in to requirements.txt with uv, which is installed when missing.
+
+What is pinned installs on the oldest Python that the course supports, that of Debian 12.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST_PYTHON = "3.11.2"
 HEAD = "# Compiled from requirements/direct.in by `make pins`; do not edit by hand.\n"
 
 
@@ -20,6 +24,7 @@ def main() -> int:
     links = os.environ.get("PIP_FIND_LINKS", "").split()
     compiled = subprocess.run(
         [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-header"]
+        + ["--python-version", OLDEST_PYTHON]
         + ["--no-emit-index-url", "--no-emit-find-links"]
         + [word for link in links for word in ("--find-links", link)]
         + ["requirements/direct.in"],
