@@ -1,5 +1,5 @@
-"""The code reads well: formatted, linted, typed; the labs are released from their sources; what is pinned
-installs on the Python of Debian 12."""
+"""The code reads well: formatted, linted, typed; the labs are released from their sources; what is
+pinned installs on the Python of Debian 12."""
 
 from __future__ import annotations
 
