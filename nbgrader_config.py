@@ -23,3 +23,6 @@ c.CourseDirectory.submitted_directory = str(course.submitted)
 c.CourseDirectory.autograded_directory = str(course.autograded)
 c.CourseDirectory.feedback_directory = str(course.feedback)
 c.CourseDirectory.db_url = course.db_url
+c.AssignLatePenalties.plugin_class = "autograder.late.LatePolicy"
+c.LatePolicy.course_root = str(course.root)
+c.LatePolicy.class_dir = str(course.class_dir)

@@ -28,7 +28,9 @@ import yaml
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from autograder import launch
 from autograder.course import SLUG, Course, CourseError
+from autograder.settings import COURSE_FILE, read_settings
 
 Kind = Literal["prose", "code", "given", "task", "test", "hidden", "hints", "written", "measure"]
 NAMED: tuple[Kind, ...] = ("task", "test", "hidden", "hints", "written")
@@ -349,9 +351,15 @@ def write_notebook(notebook: NotebookNode, path: Path) -> None:
 
 
 def released_notebook(course: Course, lab_name: str) -> NotebookNode:
-    """What nbgrader's `generate_assignment` makes of the lab, without touching any class."""
+    """What nbgrader's `generate_assignment` makes of the lab, without touching any class.
+
+    Where `course.toml` names the repository, a setup cell for Colab stands at its head.
+    """
     with tempfile.TemporaryDirectory(prefix="release-") as folder:
-        return generate(parse(course.lab_source(lab_name)), f"sqlite:///{folder}/gradebook.db")
+        lab = parse(course.lab_source(lab_name))
+        notebook = generate(lab, f"sqlite:///{folder}/gradebook.db")
+    launch.add_setup(notebook, read_settings(course, of_class=False), lab_name)
+    return notebook
 
 
 def generate(lab: Lab, db_url: str) -> NotebookNode:
@@ -453,6 +461,7 @@ def release(course: Course, names: list[str], *, check: bool = False) -> list[st
 def _release_digest(course: Course, name: str) -> str:
     """A digest of all that a release is made of, and of what it has come to."""
     files = [course.lab_source(name), course.released_notebook(name), Path(__file__)]
+    files += [course.root / COURSE_FILE, Path(launch.__file__)]
     for folder in (course.handout(name), course.labs_dir / name):
         files += sorted(path for path in folder.rglob("*") if path.is_file())
     digest = hashlib.sha256(version("nbgrader").encode())

@@ -21,7 +21,18 @@ from autograder.variants import leaks
 
 PACKAGE = Path(__file__).resolve().parent
 ROOTS = ("__main__", "cli", "check", "commands.student", "engine.executor", "labkit")
-AUTHORS_ONLY = ("authoring", "variants", "verify", "bundle", "collect", "grading", "record")
+AUTHORS_ONLY = (
+    "authoring",
+    "variants",
+    "verify",
+    "bundle",
+    "collect",
+    "grading",
+    "record",
+    "late",
+    "regrade",
+    "report",
+)
 TOP = "mlsys-course"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 PROJECT = """\

@@ -76,6 +76,10 @@ class Course:
         return self.class_dir / "gradebook.db"
 
     @property
+    def reports(self) -> Path:
+        return self.class_dir / "report"
+
+    @property
     def db_url(self) -> str:
         """SQLAlchemy address of the gradebook; `AUTOGRADER_DB` replaces the file in the class."""
         return os.environ.get("AUTOGRADER_DB") or f"sqlite:///{self.gradebook}"
@@ -99,6 +103,10 @@ class Course:
     def handout(self, lab: str) -> Path:
         """Files that go to students beside the notebook, and into the sandbox with it."""
         return self.solutions / lab / "handout"
+
+    def handout_files(self, lab: str) -> tuple[Path, ...]:
+        folder = self.handout(lab)
+        return tuple(sorted(folder.glob("*"))) if folder.is_dir() else ()
 
     def source_notebook(self, lab: str) -> Path:
         return self.source_dir / lab / f"{lab}.ipynb"

@@ -57,9 +57,14 @@ def grades(course: Course, labs: Sequence[str], roster: Roster | None = None) ->
     from nbgrader.api import Gradebook
     from sqlalchemy.exc import SQLAlchemyError
 
+    from autograder.late import settle
+
     if not os.environ.get("AUTOGRADER_DB") and not course.gradebook.is_file():
         raise CourseError(f"{course.gradebook}: no gradebook there; run autograder grade first")
     try:
+        with nbgrader_at_work():
+            for lab in labs:
+                settle(course, lab)
         with nbgrader_at_work(), Gradebook(course.db_url) as book:
             found = [grade for lab in labs for grade in _of_lab(course, lab, book, roster)]
     except SQLAlchemyError as error:

@@ -21,10 +21,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from nbformat import NotebookNode
 
+from autograder import late
 from autograder.authoring import GRADED, Lab, parse
 from autograder.course import Course, CourseError
 from autograder.grading import outcome_of, read_note
 from autograder.record import write_whole
+from autograder.settings import Settings, read_settings
 
 LABELS = {"test": "Visible test", "hidden": "Hidden test", "written": "Written answer"}
 SHOWN_OUTPUTS = 20
@@ -75,8 +77,12 @@ def write_feedback(
         loader=PackageLoader("autograder"), autoescape=True, undefined=StrictUndefined
     ).get_template("feedback.html")
     seen: set[str] = set()
+    settings = read_settings(course)
+    names = course.select(tuple(labs))
+    for name in names:
+        late.settle(course, name)
     with Gradebook(course.db_url) as book:
-        for name in course.select(tuple(labs)):
+        for name in names:
             try:
                 submissions = book.assignment_submissions(name)
             except MissingEntry:
@@ -88,7 +94,9 @@ def write_feedback(
                     continue
                 seen.add(student)
                 path = course.feedback / student / name / f"{name}.html"
-                write_whole(path, template.render(page=_page(course, lab, book, submission)))
+                write_whole(
+                    path, template.render(page=_page(course, settings, lab, book, submission))
+                )
                 written.append(path)
     for student in students:
         if student not in seen:
@@ -96,7 +104,9 @@ def write_feedback(
     return written
 
 
-def _page(course: Course, lab: Lab, book: Any, submission: Any) -> dict[str, Any]:
+def _page(
+    course: Course, settings: Settings, lab: Lab, book: Any, submission: Any
+) -> dict[str, Any]:
     student = submission.student.id
     note = read_note(course, lab.slug, student)
     outcome = outcome_of(note) if note else None
@@ -112,16 +122,17 @@ def _page(course: Course, lab: Lab, book: Any, submission: Any) -> dict[str, Any
     waiting = sum(
         grade.needs_manual_grade and grade.manual_score is None for grade in grades.values()
     )
-    late = submission.total_seconds_late or 0
+    seconds_late = submission.total_seconds_late or 0
     penalty = submission.late_submission_penalty or 0.0
     return {
         "title": lab.title,
         "student": student,
         "received": f"{submission.timestamp:%Y-%m-%d %H:%M}" if submission.timestamp else "",
-        "late": f"{late / 3600:.1f} hours" if late > 0 else "",
+        "late": f"{seconds_late / 3600:.1f} hours" if seconds_late > 0 else "",
         "score": _number(submission.score - penalty),
         "max_score": _number(submission.max_score),
         "penalty": _number(penalty) if penalty else "",
+        "percent": _number(settings.lab(lab.slug).rule.percent(seconds_late)),
         "waiting": waiting,
         "reason": outcome.reason if outcome and outcome.state == "partly graded" else "",
         "notes": outcome.notes if outcome else (),

@@ -80,6 +80,34 @@ def _is_award(award: Any, points: float) -> bool:
     return type(award) in (int, float) and math.isfinite(award) and 0 <= award <= points
 
 
+@contextmanager
+def gradebook_trouble(course: Course) -> Iterator[None]:
+    """What can go wrong with a gradebook, as one line."""
+    from nbgrader.api import InvalidEntry
+    from sqlalchemy.exc import SAWarning, SQLAlchemyError
+
+    own_words = logging.getLogger("tornado.application")  # where nbgrader logs a traceback
+    before, own_words.disabled = own_words.disabled, True
+    try:
+        with warnings.catch_warnings():
+            # nbgrader 0.9.6 builds objects outside a session, of which SQLAlchemy 2 warns.
+            warnings.simplefilter("ignore", SAWarning)
+            yield
+    except CourseError:
+        raise
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise MachineryError(f"{course.db_url}: {cause}") from None
+    except InvalidEntry as error:  # nbgrader's word for a write that failed
+        cause = str(error).splitlines()[0]
+        raise MachineryError(f"{course.db_url}: {cause}") from None
+    except OSError as error:
+        place = error.filename or course.class_dir
+        raise MachineryError(f"{place}: {error.strerror or error}") from None
+    finally:
+        own_words.disabled = before
+
+
 class Recorder:
     """The one writer of a class's gradebook, for one lab."""
 
@@ -96,7 +124,7 @@ class Recorder:
         self._names: dict[str, str] = {}
         mark = course.results / lab.slug / "assignment.json"
         digest = hashlib.sha256(json.dumps(self.source, sort_keys=True).encode()).hexdigest()
-        with self._trouble():
+        with gradebook_trouble(self.course):
             _probe(course.class_dir)
             known = json.loads(mark.read_text()) if mark.is_file() else {}
             if known.get("source") != digest or not self._in_gradebook():
@@ -111,33 +139,6 @@ class Recorder:
             for cell in self.released.cells
             if "nbgrader" in cell.metadata
         }
-
-    @contextmanager
-    def _trouble(self) -> Iterator[None]:
-        """What can go wrong with a gradebook, as one line."""
-        from nbgrader.api import InvalidEntry
-        from sqlalchemy.exc import SAWarning, SQLAlchemyError
-
-        own_words = logging.getLogger("tornado.application")  # where nbgrader logs a traceback
-        before, own_words.disabled = own_words.disabled, True
-        try:
-            with warnings.catch_warnings():
-                # nbgrader 0.9.6 builds objects outside a session, of which SQLAlchemy 2 warns.
-                warnings.simplefilter("ignore", SAWarning)
-                yield
-        except CourseError:
-            raise
-        except SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-            raise MachineryError(f"{self.course.db_url}: {cause}") from None
-        except InvalidEntry as error:  # nbgrader's word for a write that failed
-            cause = str(error).splitlines()[0]
-            raise MachineryError(f"{self.course.db_url}: {cause}") from None
-        except OSError as error:
-            place = error.filename or self.course.class_dir
-            raise MachineryError(f"{place}: {error.strerror or error}") from None
-        finally:
-            own_words.disabled = before
 
     def _in_gradebook(self) -> bool:
         from nbgrader.api import Gradebook, MissingEntry
@@ -157,7 +158,7 @@ class Recorder:
         """Those who have a submission of this lab in the gradebook."""
         from nbgrader.api import Gradebook
 
-        with self._trouble(), Gradebook(self.course.db_url) as book:
+        with gradebook_trouble(self.course), Gradebook(self.course.db_url) as book:
             return {entry.student.id for entry in book.assignment_submissions(self.lab.slug)}
 
     def record(self, student: str, notebook: NotebookNode, timestamp: str) -> Score:
@@ -165,7 +166,6 @@ class Recorder:
 
         `timestamp` is the time of receipt in nbgrader's form, or "" when it is not known.
         """
-        from nbgrader.preprocessors import AssignLatePenalties
         from nbgrader.utils import determine_grade, is_grade, is_solution, parse_utc
 
         lab = self.lab.slug
@@ -174,15 +174,7 @@ class Recorder:
             if meta is not None:
                 meta["cell_type"] = cell.cell_type
                 meta["checksum"] = self._checksums[meta["grade_id"]]
-        resources = {
-            "nbgrader": {
-                "student": student,
-                "assignment": lab,
-                "notebook": lab,
-                "db_url": self.course.db_url,
-            }
-        }
-        with self._trouble():
+        with gradebook_trouble(self.course):
             book = self._open_book()
             book.update_or_create_student(student)
             when = {"timestamp": parse_utc(timestamp)} if timestamp else {}
@@ -191,10 +183,6 @@ class Recorder:
             if not self._names:
                 self._names = {cell.id: cell.name for cell in _cells(entry.notebook)}
             _save_grades(_Entry(book, entry, self._names), notebook, self.log)
-            if submission.total_seconds_late > 0 or entry.late_submission_penalty is not None:
-                penalties = AssignLatePenalties(parent=None)
-                penalties.log = self.log
-                penalties.preprocess(notebook, resources)
             folder = self.course.autograded / student / lab
             write_whole(folder / f"{lab}.ipynb", nbformat.writes(notebook) + "\n")
             if timestamp:
@@ -230,7 +218,7 @@ class Recorder:
         """Take out the grades of a submission that a later, unreadable one has replaced."""
         from nbgrader.api import MissingEntry
 
-        with self._trouble():
+        with gradebook_trouble(self.course):
             book = self._open_book()
             book.update_or_create_student(student)
             try:

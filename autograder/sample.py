@@ -21,11 +21,23 @@ import click
 from autograder.authoring import parse
 from autograder.collect import Row, collect
 from autograder.course import Course, CourseError, MachineryError, open_course
+from autograder.settings import CLASS_FILE
 from autograder.variants import alternative_answers, wrong_answers
 
 LAB = "parameter_server"
 FIRST = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 """When the first submission came in; the others follow at intervals of 97 minutes."""
+SETTINGS = """\
+[late]
+grace_minutes = 15
+percent_per_day = 10
+most_percent = 50
+
+[labs.parameter_server]
+due = "2026-03-03 06:20"
+extensions."王小明" = 3
+"""
+"""Of the last three one is within the grace period, one is late, one has three days more."""
 
 EXPECTED: dict[str, tuple[str, float | None]] = {
     "abergman": ("graded", 90),
@@ -228,6 +240,7 @@ def make(course: Course) -> list[Row]:
     inbox = course.class_dir / "inbox"
     try:
         inbox.mkdir(parents=True, exist_ok=True)
+        (course.class_dir / CLASS_FILE).write_text(SETTINGS, encoding="utf-8")
         for number, (student, maker) in enumerate(MAKERS.items()):
             made = maker(answers)
             text = made if isinstance(made, str) else json.dumps(made, ensure_ascii=False, indent=1)

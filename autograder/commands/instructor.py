@@ -81,7 +81,7 @@ def bundle(course: Course, labs: tuple[str, ...], target: Path) -> None:
     type=click.Choice(["csv", "canvas", "moodle", "gradescope"]),
     default="csv",
     show_default=True,
-    help="Plain, or as a platform's gradebook takes it in.",
+    help="Plain, as Canvas or Moodle import it, or in the columns of Gradescope's own download.",
 )
 @click.option(
     "--by",
