@@ -283,10 +283,11 @@ def run_test(shell: Shell, cell_id: str, source: str, seconds: float) -> CellRes
 def _evaluate(source: str, name: str, names: dict[str, Any]) -> Any:
     tree = ast.parse(source, f"<{name}>")
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-    exec(compile(tree, f"<{name}>", "exec"), names)
+    exec(compile(tree, f"<{name}>", "exec", dont_inherit=True), names)
     if not isinstance(last, ast.Expr):
         return None
-    return eval(compile(ast.Expression(last.value), f"<{name}>", "eval"), names)
+    value = ast.Expression(last.value)
+    return eval(compile(value, f"<{name}>", "eval", dont_inherit=True), names)
 
 
 def _describe(error: BaseException) -> str:

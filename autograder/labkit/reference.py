@@ -21,7 +21,8 @@ def loader(sources: Sequence[str]) -> Callable[[], types.ModuleType]:
     def reference() -> types.ModuleType:
         module = types.ModuleType("reference")
         for number, source in enumerate(sources, start=1):
-            exec(compile(source, f"<reference {number}>", "exec"), module.__dict__)
+            code = compile(source, f"<reference {number}>", "exec", dont_inherit=True)
+            exec(code, module.__dict__)
         return module
 
     return reference
