@@ -29,8 +29,10 @@ ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "book"
 sys.path[:0] = [str(ROOT / "book" / "_ext"), str(ROOT), str(ROOT / "tools")]
 
+import book_editions  # noqa: E402
 import book_run  # noqa: E402
 from coursebook import chapters, vendor  # noqa: E402
+from coursebook.translation import EDITIONS  # noqa: E402
 
 BUILD = ROOT / "_build"
 SIDE_PAGES = [
@@ -63,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of --page (a folder under _build/pages)")
     parser.add_argument("--cold", action="store_true", help="forget all earlier results first")
     parser.add_argument(
+        "--language", choices=list(EDITIONS)[1:], help="build this edition too, into the same site"
+    )
+    parser.add_argument(
         "--zip", type=Path, metavar="FILE", help="also pack the site, for offline use"
     )
     parser.add_argument("--jobs", type=int, default=2, help="chapters that run at a time (2)")
@@ -74,6 +79,8 @@ def main(arguments: list[str] | None = None) -> int:
             build_page(options.page, options.out, cold=options.cold)
         else:
             build_book(jobs=options.jobs, cold=options.cold)
+            if options.language:
+                build_edition(options.language)
             if options.zip:
                 pack(BUILD / "html", options.zip)
     except BookError as error:
@@ -114,8 +121,39 @@ def build_book(*, jobs: int, cold: bool) -> None:
             shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
             raise BookError("\n".join(problems))
         index_words(BUILD / "html")
+        book_editions.join(BUILD / "html")
         stamp.write_text(digest)
     print(f"The book is built in {time.monotonic() - started:.1f} s: _build/html/index.html")
+
+
+def build_edition(language: str) -> None:
+    """The site in another language, beside the English one; no cell runs again."""
+    started = time.monotonic()
+    folder = BUILD / language
+    with lock(BUILD / "book.lock"):
+        stamp, digest = folder / "html.stamp", fingerprint()
+        place = book_editions.folder(BUILD / "html", language)
+        if stamp.is_file() and stamp.read_text() == digest and (place / "index.html").is_file():
+            print(f"The edition {language} is up to date: {place.relative_to(ROOT)}/index.html")
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+        config["execute"]["cache"] = str(BUILD / ".jupyter_cache")
+        config["sphinx"]["local_extensions"] = {"coursebook": str(BOOK / "_ext")}
+        config["sphinx"]["config"]["language"] = language
+        (folder / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        problems = sphinx(BOOK, folder / "_config.yml", BOOK / "_toc.yml", folder)
+        if problems:
+            raise BookError("\n".join(problems))
+        index_words(folder / "_build" / "html")
+        book_editions.install(folder / "_build" / "html", BUILD / "html", language)
+        book_editions.join(BUILD / "html")
+        stamp.write_text(digest)
+    seconds = time.monotonic() - started
+    print(
+        f"The edition {language} is built in {seconds:.1f} s: {place.relative_to(ROOT)}/index.html"
+    )
 
 
 def pack(site: Path, target: Path) -> None:
@@ -208,7 +246,7 @@ def sphinx(source: Path, config: Path, toc: Path, out: Path) -> list[str]:
     command += ["-n", "-W", "--keep-going", "--quiet"]
     fetch_vendored()
     surroundings = environment()
-    if out == ROOT and has_pagefind():
+    if (out == ROOT or out.name in EDITIONS) and has_pagefind():
         surroundings["COURSEBOOK_PAGEFIND"] = "1"
     log = out / "_build" / "book.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -257,7 +295,9 @@ def index_words(site: Path) -> None:
     if not has_pagefind():
         print("pagefind is not installed: the search field opens the search page instead")
         return
-    command = [sys.executable, "-m", "pagefind", "--site", str(site), "--quiet"]
+    parts = sorted(path.name for path in BOOK.iterdir() if path.is_dir())
+    pages = f"{{*.html,{{{','.join(parts)}}}/**/*.html}}"
+    command = [sys.executable, "-m", "pagefind", "--site", str(site), "--quiet", "--glob", pages]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise BookError(f"pagefind: {strip_colour(done.stderr or done.stdout).strip()}")

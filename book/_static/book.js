@@ -5,6 +5,8 @@
   const root = document.documentElement;
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
   const make = (name, properties) => Object.assign(document.createElement(name), properties);
+  const { sayCopy: copy = "Copy", sayCopied: copied = "Copied", sayNothing: nothing = "Nothing found." } = root.dataset;
+  const word = { copy, copied, nothing };
 
   // Theme: the reader's choice, else the system's.
   const toggle = document.querySelector(".theme");
@@ -69,11 +71,11 @@
   if (navigator.clipboard) {
     for (const block of all("article div.highlight")) {
       if (block.closest(".cell_output, .output")) continue;
-      const button = make("button", { type: "button", className: "copy", textContent: "Copy" });
+      const button = make("button", { type: "button", className: "copy", textContent: word.copy });
       button.addEventListener("click", async () => {
         await navigator.clipboard.writeText(block.querySelector("pre").textContent);
-        button.textContent = "Copied";
-        setTimeout(() => { button.textContent = "Copy"; }, 1500);
+        button.textContent = word.copied;
+        setTimeout(() => { button.textContent = word.copy; }, 1500);
       });
       block.append(button);
     }
@@ -99,6 +101,10 @@
   };
   addEventListener("hashchange", reveal);
   reveal();
+  // Another edition opens at the same place.
+  for (const link of all("a.edition")) {
+    link.addEventListener("click", () => { link.hash = location.hash; });
+  }
   addEventListener("beforeprint", () => all("details").forEach((fold) => { fold.open = true; }));
 
   // Previews of terms and citations, on hover and on focus.
@@ -171,7 +177,7 @@
       link.append(text);
       return link;
     }));
-    if (!hits.length) found.replaceChildren(make("p", { textContent: "Nothing found." }));
+    if (!hits.length) found.replaceChildren(make("p", { textContent: word.nothing }));
     found.hidden = false;
   });
   document.addEventListener("click", (event) => { if (!event.target.closest(".find")) found.hidden = true; });

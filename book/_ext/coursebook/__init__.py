@@ -4,7 +4,8 @@ Each module has one idea: `kernel` the surroundings of executed cells, `formulas
 SVG in the page, `boxes` the directives of the chapters, `laws` the law sheet, `heads` the line
 under a chapter's title, `folds` hidden answers, `previews` of terms, `overview` the map of the
 chapters, `gallery`, `status` and `tables` what they say, `calculators` laws that move with a
-slider, `live` cells that run in the page, `site` the frame around every page.
+slider, `live` cells that run in the page, `translation` other languages, `notebooks` chapters as
+notebooks, `site` the frame around every page.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from . import (
     kernel,
     laws,
     live,
+    notebooks,
     overview,
     previews,
     site,
     status,
     tables,
+    translation,
 )
 from .places import BOOK, ROOT
 
@@ -55,16 +58,21 @@ def setup(app: Any) -> dict[str, Any]:
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     kernel.prepare()
+    app.connect("config-inited", translation.set_up)
     app.connect("config-inited", settle_paths)
     app.connect("config-inited", formulas.set_up)
     app.connect("config-inited", site.set_up)
     app.connect("config-inited", live.set_up)
+    app.connect("source-read", translation.translate)
+    app.add_transform(translation.Titles)
+    app.add_search_language(translation.Bigrams)
     app.connect("html-page-context", site.add_context, priority=900)
     app.connect("html-collect-pages", site.extra_pages)
     app.connect("build-finished", formulas.copy_styles)
     app.add_html_math_renderer("katex", (formulas.visit_inline, None), (formulas.visit_block, None))
     app.connect("build-finished", site.finish)
     app.connect("build-finished", gallery.fill)
+    app.connect("build-finished", notebooks.write)
     app.connect("build-finished", live.copy_files)
     for name in boxes.PLAIN:
         app.add_directive(name, boxes.Box)
@@ -87,6 +95,8 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("doctree-read", live.check)
     app.connect("doctree-resolved", live.add)
     app.connect("doctree-resolved", heads.insert)
+    app.connect("doctree-resolved", notebooks.offer)
+    app.connect("doctree-resolved", translation.mark)
     app.connect("doctree-resolved", figures.require_alt)
     app.connect("doctree-resolved", folds.convert, priority=900)
     app.connect("doctree-resolved", site.drop_thebe, priority=900)

@@ -13,7 +13,9 @@ from sphinx.addnodes import download_reference
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from . import launchers
 from .places import ROOT
+from .translation import said, say
 
 LOGGER = logging.getLogger(__name__)
 PLAIN = {
@@ -38,7 +40,7 @@ class Box(SphinxDirective):
         given = self.arguments[0] if self.arguments else ""
         box = nodes.admonition(classes=["box", f"box-{kind}"])
         self.set_source_info(box)
-        box += self.box_title(PLAIN[kind], given)
+        box += self.box_title(say(PLAIN[kind]), given)
         self.add_name(box)
         self.state.nested_parse(self.content, self.content_offset, box)
         return [box]
@@ -75,14 +77,15 @@ class Law(Box):
         self.assert_has_content()
         key = self.arguments[0]
         known = read_laws().get(key, {})
-        law = {**known, **self.options, "docname": self.env.docname, "id": f"law-{key}"}
+        own = {name: said("reference/laws", text) for name, text in self.options.items()}
+        law = {**known, **own, "docname": self.env.docname, "id": f"law-{key}"}
         if not law.get("title") or not law.get("form"):
             message = f"{key}: not in reference/laws.yml; give it :title: and :form:"
             return [self.state.document.reporter.warning(message, line=self.lineno)]
         registry(self.env)[key] = law
         box = nodes.admonition(classes=["box", "box-law"], ids=[law["id"]], names=[law["id"]])
         self.set_source_info(box)
-        box += self.box_title("Law", law["title"])
+        box += self.box_title(say("Law"), law["title"])
         self.state.nested_parse(self.content, self.content_offset, box)
         domain = self.env.get_domain("std")
         where = (self.env.docname, law["id"], law["title"])
@@ -118,16 +121,16 @@ class LabBox(SphinxDirective):
         box = nodes.admonition(classes=["box", "box-lab"])
         self.set_source_info(box)
         title = nodes.title()
-        title += nodes.inline("", "Lab", classes=["box-label"])
+        title += nodes.inline("", say("Lab"), classes=["box-label"])
         title += nodes.Text(" ")
         title += nodes.inline("", lab["title"], classes=["box-title"])
         box += title
         self.state.nested_parse(self.content, self.content_offset, box)
-        box += nodes.paragraph(
-            "", f"{lab['hours']:g} hours · {lab['points']} points", classes=["lab-facts"]
-        )
+        facts = say("{hours:g} hours · {points} points").format(**lab)
+        box += nodes.paragraph("", facts, classes=["lab-facts"])
         box += _tasks(lab["tasks"])
         box += self.download(notebook, slug)
+        box += launchers.line(ROOT, slug)
         return [box]
 
     def download(self, notebook: Path, slug: str) -> nodes.paragraph:
@@ -141,9 +144,9 @@ class LabBox(SphinxDirective):
             reftarget=_relative(notebook, folder),
             refdoc=self.env.docname,
         )
-        line += nodes.Text("Download ")
+        line += nodes.Text(say("Download "))
         line += link
-        line += nodes.Text("; check your work with ")
+        line += nodes.Text(say("; check your work with "))
         line += nodes.literal("", f"autograder check {slug}.ipynb")
         return line
 
@@ -160,7 +163,9 @@ def _tasks(tasks: list[tuple[str, int]]) -> nodes.enumerated_list:
         item = nodes.list_item()
         paragraph = nodes.paragraph("", title)
         paragraph += nodes.Text(" ")
-        paragraph += nodes.inline("", f"{points} points", classes=["lab-points"])
+        paragraph += nodes.inline(
+            "", say("{points} points").format(points=points), classes=["lab-points"]
+        )
         item += paragraph
         listing += item
     return listing
@@ -182,7 +187,12 @@ def read_lab(source: Path) -> dict[str, Any]:
     written = sum(cell.points for cell in lab.cells if cell.kind == "written")
     if written:
         tasks.append(("Written answers", written))
-    return {"title": lab.title, "hours": lab.hours, "points": lab.points, "tasks": tasks}
+    return {
+        "title": said("labs", lab.title),
+        "hours": lab.hours,
+        "points": lab.points,
+        "tasks": [(said("labs", title), points) for title, points in tasks],
+    }
 
 
 def _task_titles(cells: Any) -> Iterator[tuple[str, str]]:

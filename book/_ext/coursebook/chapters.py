@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .places import BOOK, PARTS
+from .translation import said
 
 WORDS_PER_MINUTE = 180
 CODE_LINES_PER_MINUTE = 12
@@ -63,12 +64,13 @@ def read(path: Path) -> Chapter:
     meta = front_matter(text)
     title = re.search(r"^# (.+)$", text, re.M)
     needs = meta.get("prerequisites") or ()
+    docname = path.relative_to(BOOK).with_suffix("").as_posix()
     return Chapter(
-        docname=path.relative_to(BOOK).with_suffix("").as_posix(),
-        title=title[1].strip() if title else path.stem,
+        docname=docname,
+        title=said(docname, title[1].strip()) if title else path.stem,
         lab=meta.get("lab"),
         prerequisites=(needs,) if isinstance(needs, str) else tuple(needs),
-        description=str(meta.get("description", "")),
+        description=said(docname, str(meta.get("description", ""))),
         minutes=reading_minutes(text),
     )
 

@@ -8,6 +8,7 @@ from docutils import nodes
 
 from . import chapters
 from .places import BOOK, PARTS, prefix, short_name
+from .translation import say
 
 
 def insert(app: Any, doctree: nodes.document, docname: str) -> None:
@@ -21,14 +22,18 @@ def insert(app: Any, doctree: nodes.document, docname: str) -> None:
     chapter = chapters.read(path)
     box = nodes.container(classes=["chapter-head"])
     facts = nodes.paragraph(classes=["chapter-facts"])
-    facts += nodes.Text(f"{PARTS[chapter.part]} · {chapter.minutes} min to read")
+    facts += nodes.Text(
+        say("{part} · {minutes} min to read").format(
+            part=say(PARTS[chapter.part]), minutes=chapter.minutes
+        )
+    )
     lab = _lab_hours(chapter.lab)
     if lab:
-        facts += nodes.Text(f" · {lab:g} h for the lab")
+        facts += nodes.Text(say(" · {hours:g} h for the lab").format(hours=lab))
     box += facts
     if chapter.prerequisites:
         line = nodes.paragraph(classes=["chapter-needs"])
-        line += nodes.Text("Read before: ")
+        line += nodes.Text(say("Read before: "))
         for number, slug in enumerate(chapter.prerequisites):
             if number:
                 line += nodes.Text(", ")

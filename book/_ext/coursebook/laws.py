@@ -11,6 +11,7 @@ from sphinx.util.docutils import SphinxDirective
 from .overview import short_title
 from .places import BOOK, prefix
 from .status import table
+from .translation import said, say
 
 LAWS = BOOK / "reference" / "laws.yml"
 
@@ -30,7 +31,11 @@ class LawSheet(SphinxDirective):
 
 def read_laws() -> dict[str, dict[str, str]]:
     """The laws of `laws.yml`: key to title, form (TeX), when (assumptions) and chapter."""
-    return dict(yaml.safe_load(LAWS.read_text(encoding="utf-8")))
+    laws = yaml.safe_load(LAWS.read_text(encoding="utf-8"))
+    return {
+        key: {name: said("reference/laws", text) for name, text in law.items()}
+        for key, law in laws.items()
+    }
 
 
 def registry(env: Any) -> dict[str, dict[str, str]]:
@@ -79,7 +84,7 @@ def _table(app: Any, docname: str) -> nodes.table:
         for key, law in laws.items()
     ]
     ids = tuple(f"sheet-{key}" for key in laws)
-    sheet = table(["Law", "Form", "Holds when", "Derived in"], rows, ids)
+    sheet = table([say("Law"), say("Form"), say("Holds when"), say("Derived in")], rows, ids)
     sheet["classes"].append("laws")
     return sheet
 

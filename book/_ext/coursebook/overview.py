@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import textwrap
 from typing import Any
 
@@ -13,9 +14,15 @@ from . import chapters
 from .boxes import read_lab
 from .chapters import Chapter
 from .places import PARTS, ROOT, prefix
+from .translation import say
 
 WIDTH, BOX, GAP = 460, 140, 20
 HIGH, LABEL, BETWEEN = 46, 22, 30
+MAP_TITLE = "Map of the chapters; a line leads from a chapter to those that lean on it"
+MAP_CAPTION = (
+    "The parts of the book. A line leads from a chapter to the chapters that lean on it;"
+    " whatever is not joined can be read in any order."
+)
 
 
 class coursemap(nodes.General, nodes.Element):
@@ -97,18 +104,17 @@ def draw(known: list[Chapter], address: dict[str, str]) -> str:
     for part, name in PARTS.items():
         tops = [place[chapter.slug][1] for chapter in known if chapter.part == part]
         if tops:
-            labels.append(f'<text class="part" x="0" y="{min(tops) - 8:g}">{name}</text>')
+            labels.append(f'<text class="part" x="0" y="{min(tops) - 8:g}">{say(name)}</text>')
     boxes = [_box(chapter, address[chapter.slug], *place[chapter.slug]) for chapter in known]
     return (
         f'<figure class="map"><svg class="fig" viewBox="-2 -2 {WIDTH + 4} {height + 4:g}"'
         ' fill="currentColor" style="width:620px" aria-labelledby="map-title">'
-        '<title id="map-title">Map of the chapters; a line leads from a chapter to those that'
-        " lean on it</title>"
+        '<title id="map-title">'
+        f"{say(MAP_TITLE)}</title>"
         '<defs><marker id="map-tip" viewBox="0 0 6 6" refX="5" refY="3" markerWidth="6"'
         ' markerHeight="6" orient="auto"><path d="M0 0 6 3 0 6z" fill="var(--fig-6)"/></marker>'
         f"</defs>{''.join(lines)}{''.join(labels)}{''.join(boxes)}</svg>"
-        "<figcaption><p>The parts of the book. A line leads from a chapter to the chapters that"
-        " lean on it; whatever is not joined can be read in any order.</p></figcaption></figure>"
+        f"<figcaption><p>{say(MAP_CAPTION)}</p></figcaption></figure>"
     )
 
 
@@ -130,7 +136,7 @@ def _line(start: tuple[float, float], end: tuple[float, float]) -> str:
 
 
 def _box(chapter: Chapter, uri: str, x: float, y: float) -> str:
-    words = textwrap.wrap(short_title(chapter.title), 21)[:2]
+    words = fold(short_title(chapter.title))
     first = y + HIGH / 2 + 4 - 7.5 * (len(words) - 1)
     text = "".join(
         f'<tspan x="{x + BOX / 2:g}" y="{first + 15 * n:g}">{html.escape(line)}</tspan>'
@@ -141,6 +147,14 @@ def _box(chapter: Chapter, uri: str, x: float, y: float) -> str:
         ' fill="var(--paper)" stroke="var(--accent)" stroke-width="1.3"/>'
         f'<text text-anchor="middle" font-size="12.5">{text}</text></a>'
     )
+
+
+def fold(title: str) -> list[str]:
+    """A title in at most two lines that fit into a box; a Chinese character is two letters wide."""
+    if not re.search("[\u3400-\u9fff]", title):
+        return textwrap.wrap(title, 21)[:2]
+    half = min(10, (len(title) + 1) // 2) if len(title) > 10 else 10
+    return [line for line in (title[:half], title[half : half + 10]) if line]
 
 
 def short_title(title: str) -> str:
@@ -164,7 +178,8 @@ def tabulate(known: list[Chapter], address: dict[str, str]) -> str:
             f'<td class="text-right">{hours}</td></tr>'
         )
     return (
-        '<div class="table-frame"><table><thead><tr><th scope="col">You read</th>'
-        '<th scope="col">You build</th><th scope="col" class="text-right">Hours</th></tr></thead>'
+        '<div class="table-frame"><table><thead><tr><th scope="col">'
+        f'{say("You read")}</th><th scope="col">{say("You build")}</th>'
+        f'<th scope="col" class="text-right">{say("Hours")}</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

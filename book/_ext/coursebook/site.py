@@ -15,6 +15,7 @@ from sphinx.util import logging
 
 from .calculators import MARK
 from .places import BOOK, prefix, short_name
+from .translation import EDITIONS, is_original, said, say, words_of_scripts
 from .vendor import SANS, SERIF, VendorError, package
 
 LOGGER = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ FOOTER = {
     "reference/errata": "Errata",
 }
 WORDS = 28
+EDITION_FOLDERS = tuple(folder for folder, _ in EDITIONS.values() if folder)
 
 
 def set_up(app: Any, config: Any) -> None:
@@ -57,6 +59,9 @@ def add_context(
     body = context.get("body", "")
     description = describe(app, pagename, body)
     context["html_title"] = app.config.html_title
+    context["say"] = say
+    context["coursebook_words"] = words_of_scripts()
+    context["coursebook_original"] = is_original(app, pagename)
     context["coursebook_description"] = description
     context["coursebook_social"] = social(app, pagename, context.get("title", ""), description)
     context["coursebook_fonts"] = [
@@ -76,7 +81,7 @@ def add_context(
     context["coursebook_pagefind"] = bool(os.environ.get("COURSEBOOK_PAGEFIND"))
     context["coursebook_base"] = app.config.html_baseurl or "/"
     context["coursebook_footer"] = [
-        (prefix(app) + page, name)
+        (prefix(app) + page, say(name))
         for page, name in FOOTER.items()
         if prefix(app) + page in app.env.found_docs
     ]
@@ -91,10 +96,13 @@ def contents(context: dict[str, Any]) -> str:
         r"^<ul>\s*<li>.*?</a>\s*(<ul>.*</ul>)\s*</li>\s*</ul>\s*$", context.get("toc", ""), re.S
     )
     sections = inner[1].replace("<ul>", '<ul class="sections">', 1) if inner else ""
+    listing = re.sub(
+        r'(?<=class="caption-text">)[^<]+', lambda found: say(found[0]), str(listing or "")
+    )
     return re.sub(
         r'(<a class="current reference internal")(.*?</a>)',
         lambda found: f'{found[1]} aria-current="page"{found[2]}{sections}',
-        str(listing or ""),
+        listing,
         count=1,
         flags=re.S,
     )
@@ -117,11 +125,12 @@ def describe(app: Any, pagename: str, body: str) -> str:
     """The description from the page's front matter, or its first words."""
     from .chapters import front_matter
 
-    path = BOOK / f"{short_name(pagename)}.md"
+    page = short_name(pagename)
+    path = BOOK / f"{page}.md"
     if path.is_file():
         given = front_matter(path.read_text(encoding="utf-8")).get("description")
         if given:
-            return str(given)
+            return said(page, str(given))
     paragraph = re.search(r"<p>(.*?)</p>", body, re.S)
     words = html.unescape(re.sub(r"<[^>]+>", "", paragraph[1])).split() if paragraph else []
     return " ".join(words[:WORDS]) or str(app.config.html_title)
@@ -143,7 +152,7 @@ def social(app: Any, pagename: str, title: str, description: str) -> str:
 
 def extra_pages(app: Any) -> Any:
     """The page for addresses that do not exist."""
-    yield "404", {"title": "No such page"}, "404.html"
+    yield "404", {"title": say("No such page")}, "404.html"
 
 
 def finish(app: Any, exception: Exception | None) -> None:
@@ -171,5 +180,5 @@ def drop_stale_pages(app: Any) -> None:
     kept = {*app.env.found_docs, "404", "search", "index"}
     for page in Path(app.outdir).rglob("*.html"):
         name = page.relative_to(app.outdir).with_suffix("").as_posix()
-        if name not in kept and not name.startswith(("pagefind/", "_static/")):
+        if name not in kept and not name.startswith(("pagefind/", "_static/", *EDITION_FOLDERS)):
             page.unlink()

@@ -12,6 +12,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from . import overview
 from .places import PARTS, short_name
+from .translation import say
 
 LIBRARIES = ("numpy", "torch", "matplotlib", "jupyter-book", "myst-nb", "Sphinx")
 
@@ -46,14 +47,14 @@ def _chapters(app: Any, docname: str) -> nodes.Node:
             link = nodes.reference("", title, refuri=uri)
             rows.append([link, nodes.Text(ran), nodes.Text(seconds)])
     rows.sort(key=lambda row: row[0].astext())
-    return table(["Chapter", "Executed (UTC)", "Seconds"], rows)
+    return table([say("Chapter"), say("Executed (UTC)"), say("Seconds")], rows)
 
 
 def _versions() -> nodes.Node:
     found = [("Python", platform.python_version())]
     found += [(name, importlib.metadata.version(name)) for name in LIBRARIES]
-    found += [("System", f"{platform.system()} {platform.machine()}")]
-    return table(["With", "Version"], [[nodes.Text(a), nodes.Text(b)] for a, b in found])
+    found += [(say("System"), f"{platform.system()} {platform.machine()}")]
+    return table([say("With"), say("Version")], [[nodes.Text(a), nodes.Text(b)] for a, b in found])
 
 
 def table(head: list[str], rows: list[list[nodes.Node]], ids: tuple[str, ...] = ()) -> nodes.table:
