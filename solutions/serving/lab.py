@@ -1438,7 +1438,7 @@ for trial in range(12):
 
 # %% measure
 _model = make_model()
-_inputs = np.random.default_rng(0).normal(size=(4096, WIDTH)).astype(np.float32)
+_inputs = np.random.default_rng(0).normal(size=(16384, WIDTH)).astype(np.float32)
 
 
 def run(intended, max_batch, max_wait=0.0):
@@ -1478,14 +1478,14 @@ plot_vs(
 )
 
 # %% [markdown]
-# Now the open loop: requests at random times, one at a time, then in batches of up to 32, at loads from light to more than a server of
-# single requests can bear.
+# Now the open loop: half a second of requests at random times, one at a time, then in batches of up to 32, at loads from light to more than
+# a server of single requests can bear.
 
 # %% measure
 _slo = 10 * service
 single, batched = {}, {}
 for _load in (0.3, 0.6, 0.8, 0.9):
-    _times = arrivals(_load / service, 350, seed=int(100 * _load))
+    _times = arrivals(_load / service, int(0.5 * _load / service) + 40, seed=int(100 * _load))
     _latencies, _took, _ = run(_times, 1)
     single[_load] = float(np.mean(_latencies)) / service
     _shown = report(_latencies, _slo, _took)
@@ -1495,7 +1495,7 @@ for _load in (0.3, 0.6, 0.8, 0.9):
         f" theory, mean {md1(_load / service, service) / service:5.1f}"
     )
 for _load in (0.5, 0.9, 1.5, 2.5):
-    _times = arrivals(_load / service, int(350 * max(1, _load)), seed=int(100 * _load))
+    _times = arrivals(_load / service, int(0.5 * _load / service) + 40, seed=int(100 * _load))
     _latencies, _took, _batches = run(_times, 32)
     batched[_load] = float(np.mean(_latencies)) / service
     _shown = report(_latencies, _slo, _took)
