@@ -48,7 +48,13 @@ MOVED = """() => new Promise((tell) => {
     .observe({ type: "layout-shift", buffered: true });
   requestAnimationFrame(() => setTimeout(() => tell(sum)));
 })"""
-AXE = "axe.run({ resultTypes: ['violations'] }).then((r) => r.violations.map((v) => v.id))"
+AXE = """axe.run({ exclude: [".katex-html"] }, { resultTypes: ["violations"] })
+  .then((r) => r.violations.map((v) => v.id))"""
+SHOW_ALL = "* { content-visibility: visible !important }"
+SLOWER = 4
+"""How much slower than this machine a phone is taken to be, as Lighthouse does."""
+LONG = 50
+"""Milliseconds from which on a task blocks."""
 SNIFF = """() => new Promise((tell) => HTMLCS.process("WCAG2AA", document, () => tell(
   HTMLCS.getMessages().filter((m) => m.type === HTMLCS.ERROR).map((m) => m.code))))"""
 
@@ -183,21 +189,25 @@ def look(base: str, pages: list[str], heavy: list[str]) -> list[Figure]:
     moved: dict[str, float] = {}
     over: dict[str, float] = {}
     outside: dict[str, float] = {}
+    busy: dict[str, float] = {}
     found: dict[str, dict[str, float]] = {"axe": {}, "pa11y's runner": {}}
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for number, name in enumerate(pages, 1):
-            told = []
+            told: list[str] = []
+            if name in heavy:
+                busy[name] = blocked(chromium, f"{base}/{name}.html")
             for size in (DESKTOP, PHONE):
                 for scheme in ("light", "dark"):
                     page = chromium.new_page(viewport=size, color_scheme=scheme)
                     answers: list[Any] = []
-                    page.on("response", answers.append)
+                    page.on("response", lambda answer, kept=answers: kept.append(answer))
                     page.goto(f"{base}/{name}.html", wait_until="networkidle")
                     page.wait_for_selector("html.settled")
-                    width = page.evaluate("document.documentElement.scrollWidth")
                     key = f"{name} {size['width']} {scheme}"
                     moved[key] = round(page.evaluate(MOVED), 3)
+                    page.add_style_tag(content=SHOW_ALL)
+                    width = page.evaluate("document.documentElement.scrollWidth")
                     outside[key] = sum(not answer.url.startswith(base) for answer in answers)
                     if size is PHONE:
                         over[key] = width - size["width"]
@@ -216,6 +226,7 @@ def look(base: str, pages: list[str], heavy: list[str]) -> list[Figure]:
         chromium.close()
     return [
         *([worst("first view of a chapter, compressed", 400, weight, " kB")] if weight else []),
+        *([worst("blocking time on a phone, by processor time", 50, busy, " ms")] if busy else []),
         worst("layout shift", 0.03, moved),
         worst("wider than a phone of 390 px by", 0, over, " px"),
         worst("requests to elsewhere", 0, outside),
@@ -224,6 +235,28 @@ def look(base: str, pages: list[str], heavy: list[str]) -> list[Figure]:
             for tool, pages in found.items()
         ),
     ]
+
+
+def blocked(chromium: Any, address: str) -> float:
+    """Milliseconds over 50 of each task after the first paint, on a processor four times slower.
+
+    Processor time is the same on a busy machine, which Lighthouse's figures are not.
+    """
+    page = chromium.new_page(viewport=PHONE, device_scale_factor=1.75, is_mobile=True)
+    chromium.start_tracing(page=page, categories=["toplevel", "loading"])
+    page.goto(address, wait_until="networkidle")
+    page.wait_for_selector("html.settled")
+    events = json.loads(chromium.stop_tracing())["traceEvents"]
+    page.close()
+    painted = [event for event in events if event["name"] == "firstContentfulPaint"][-1]
+    tasks = {
+        event["ts"]: event.get("tdur", 0)
+        for event in events
+        if event["name"].endswith("RunTask")
+        and (event["pid"], event["tid"]) == (painted["pid"], painted["tid"])
+        and event["ts"] + event.get("dur", 0) > painted["ts"]
+    }
+    return round(sum(max(0, SLOWER * spent / 1000 - LONG) for spent in tasks.values()))
 
 
 def received(answer: Any) -> int:

@@ -40,16 +40,27 @@
   contents.addEventListener("click", (event) => event.target.closest("a") && show(false));
 
   // Long lines of code may reach into an empty margin; what still overflows scrolls by keyboard.
-  // All is measured before anything is changed: the page is laid out once.
+  // Boxes are measured a few at a time: a section that is not on the screen is laid out for it.
+  const SCROLLS = "div.highlight pre, .table-frame, div.math, table.laws td";
+  const SLICE = 6; // milliseconds; four times as long on a phone
   const overflows = (box) => box.scrollWidth > box.clientWidth;
-  const reach = () => {
-    const boxes = all("div.highlight pre, .table-frame, div.math, table.laws td");
-    boxes.map((box) => [box, overflows(box)]).forEach(([box, over]) => {
+  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
+  const reach = (boxes, done) => later(() => {
+    const measured = [];
+    const until = performance.now() + SLICE;
+    while (boxes.length && performance.now() < until) {
+      const box = boxes.shift();
+      measured.push([box, overflows(box)]);
+    }
+    for (const [box, over] of measured) {
       if (over) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
-    });
-  };
+    }
+    if (boxes.length) reach(boxes, done);
+    else done?.();
+  }, { timeout: 500 });
   const widen = () => {
+    if (!matchMedia("(min-width: 77rem)").matches) return;
     const notes = all("article aside.margin, article aside.sidebar").map((n) => n.getBoundingClientRect());
     const wide = all("article div.highlight").filter((block) => {
       if (!overflows(block.querySelector("pre"))) return false;
@@ -58,14 +69,12 @@
     });
     wide.forEach((block) => block.classList.add("wide"));
   };
-  const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
-  later(() => {
+  document.fonts.ready.then(() => later(() => {
     widen();
-    reach();
-    document.fonts.ready.then(() => { reach(); root.classList.add("settled"); });
-  }, { timeout: 500 });
-  addEventListener("resize", reach);
-  document.addEventListener("toggle", reach, true);
+    reach(all(SCROLLS), () => root.classList.add("settled"));
+  }, { timeout: 500 }));
+  addEventListener("resize", () => reach(all(SCROLLS)));
+  document.addEventListener("toggle", (event) => reach(all(SCROLLS, event.target)), true);
 
   // Copy a block of code.
   if (navigator.clipboard) {
@@ -133,7 +142,7 @@
   addEventListener("keydown", (event) => event.key === "Escape" && (hide(), show(false)));
 
   // The section that is being read is marked in the contents.
-  const sections = new Map(all("#contents a[href^='#']").filter((a) => a.hash.length > 1)
+  const sections = new Map(all("#contents .sections > li > a[href^='#']").filter((a) => a.hash.length > 1)
     .map((a) => [document.getElementById(decodeURIComponent(a.hash.slice(1))), a]));
   sections.delete(null);
   if (sections.size) {
