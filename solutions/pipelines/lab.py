@@ -478,14 +478,17 @@ def cleaned(orders: dict, *, top=180.0) -> dict:
     return {"minutes": [m for m in orders["minutes"] if keep(m)]}
 """
 _inputs, _env = {"orders": digest([1])}, {"python": "3.11"}
-_key = cache_key(_make(_BODY), _inputs, {}, _env)
-expect(isinstance(_key, str) and _key, f"a key is a text that is not empty; got {_key!r}")
+_base_key = cache_key(_make(_BODY), _inputs, {}, _env)
+expect(
+    isinstance(_base_key, str) and _base_key,
+    f"a key is a text that is not empty; got {_base_key!r}",
+)
 for _what, _other in {
     "the same again": cache_key(_make(_BODY), dict(_inputs), {}, dict(_env)),
     "a comment in the code": cache_key(_make("# tidy\n" + _BODY), _inputs, {}, _env),
     "a parameter set to its default": cache_key(_make(_BODY), _inputs, {"top": 180.0}, _env),
 }.items():
-    expect_equal(_other, _key, f"the key with {_what}")
+    expect_equal(_other, _base_key, f"the key with {_what}")
 for _what, _other in {
     "another input": cache_key(_make(_BODY), {"orders": digest([2])}, {}, _env),
     "another parameter": cache_key(_make(_BODY), _inputs, {"top": 60.0}, _env),
@@ -493,7 +496,9 @@ for _what, _other in {
     "another helper": cache_key(_make(_BODY.replace("0 <", "1 <")), _inputs, {}, _env),
     "another task": cache_key(_make(_BODY.replace("if keep(m)", "")), _inputs, {}, _env),
 }.items():
-    expect(_other != _key, f"the key does not change with {_what}", "what cache_key leaves out")
+    expect(
+        _other != _base_key, f"the key does not change with {_what}", "what cache_key leaves out"
+    )
 expect_raises(
     PipelineError,
     lambda: cache_key(_make(_BODY), _inputs, {"tpo": 1}, _env),
@@ -1604,16 +1609,16 @@ with tempfile.TemporaryDirectory() as folder:
                 made[f"t{i}"] = output
         order = list(entries)
         dice.shuffle(order)
-        for run, task in order:
-            inputs, output = entries[run, task]
-            ledger.record(run, task, "key", inputs, {}, output)
+        for run, step_ in order:
+            inputs, output = entries[run, step_]
+            ledger.record(run, step_, "key", inputs, {}, output)
         into = closures(entries)
         for run in ("r1", "r2", "r3"):
             for output in sorted({o for (r, _), (_, o) in entries.items() if r == run}):
                 makers = [t for (r, t), (_, o) in entries.items() if (r, o) == (run, output)]
                 right = {}
-                for task in makers:
-                    right |= into[run, task]
+                for step_ in makers:
+                    right |= into[run, step_]
                 expect_equal(
                     ledger.upstream(run, output),
                     right,
