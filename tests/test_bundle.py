@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
+import urllib.request
 import zipfile
 from pathlib import Path
 
 import pytest
-from small_lab import cell_of, make_course, solved
+from small_lab import cell_of, code, make_course, solved
 
 from autograder import bundle as bundling
 from autograder.bundle import bundle, student_modules
 from autograder.course import Course, CourseError
 
 FORBIDDEN = ("nbgrader", "jupytext", "torch", "nbformat", "yaml", "sqlalchemy", "nbconvert")
-BLOCKER = f"""\
+AUTHORS_TOOLS = ("nbgrader", "jupytext", "sqlalchemy", "distributed", "nh3")
+"""What no dependency of the bundle brings along."""
+BLOCKER = """\
 import sys
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {FORBIDDEN!r}:
-            raise ModuleNotFoundError(f"{{name}} is not installed on a student's machine")
+        if name.split(".")[0] in {forbidden!r}:
+            raise ModuleNotFoundError(name + " is not installed on a student's machine")
 
 sys.meta_path.insert(0, Blocker())
 """
@@ -44,16 +51,30 @@ def course(tmp_path: Path, root: Path) -> Course:
     return made
 
 
-@pytest.fixture(scope="session")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a student: without this repository, nbgrader, PyTorch and the like."""
-    folder = tmp_path_factory.mktemp("laptop")
+def make_python(folder: Path, forbidden: tuple[str, ...]) -> Path:
+    """A Python that sees the installed packages, but not this repository nor what is forbidden."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     site = next(folder.glob("lib/python*/site-packages"))
-    (site / "block.py").write_text(BLOCKER)
+    (site / "block.py").write_text(BLOCKER.format(forbidden=forbidden))
     # A path in a .pth file is searched, and the .pth files in it, the repository's own, are not.
     (site / "packages.pth").write_text(f"import block\n{sysconfig.get_path('purelib')}\n")
     return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a student: without this repository, nbgrader, PyTorch and the like."""
+    return make_python(tmp_path_factory.mktemp("laptop"), FORBIDDEN)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """The same with JupyterLab, whose own files lie where pip puts them."""
+    python = make_python(tmp_path / "desk", AUTHORS_TOOLS)
+    share = tmp_path / "desk" / "share"
+    share.mkdir()
+    (share / "jupyter").symlink_to(Path(sys.prefix) / "share" / "jupyter")
+    return python
 
 
 def unpacked(course: Course, folder: Path) -> Path:
@@ -176,3 +197,86 @@ def test_the_command(course: Course, tmp_path: Path) -> None:
         )
         assert done.returncode == status, done.stderr
         assert len((done.stdout + done.stderr).splitlines()) == 1
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def install(course: Course, folder: Path, python: Path) -> Path:
+    """Unpack the bundle and install it as its README says; what pip would fetch is there."""
+    place = unpacked(course, folder)
+    options = ["--no-index", "--no-deps", "--no-build-isolation", "--disable-pip-version-check"]
+    done = run(python, place, "-m", "pip", "install", "--quiet", *options, "-e", ".")
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.browser
+def test_a_lab_is_done_in_jupyterlab(course: Course, tmp_path: Path, desk: Path) -> None:
+    """Installed, opened in a real JupyterLab, run: with only what is in the bundle."""
+    from playwright.sync_api import expect, sync_playwright
+
+    installed = install(course, tmp_path, desk)
+    command = run(desk.with_name("autograder"), installed, "check", "labs/two/two.ipynb")
+    assert "Visible tests: 0 of 20 points." in command.stdout, command.stderr
+    notebook = solved()
+    notebook["cells"].append(code("from autograder import check; check.here()"))
+    (installed / "labs/two/two.ipynb").write_text(json.dumps(notebook))
+    port = free_port()
+    open_to_all = ["--IdentityProvider.token=", "--LabApp.news_url=None"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "JPY"))}
+    environment |= {
+        "HOME": str(installed.parent),
+        "JUPYTER_CONFIG_DIR": str(installed / ".jupyter"),
+    }
+    server = subprocess.Popen(
+        [
+            desk,
+            "-m",
+            "jupyterlab",
+            "--no-browser",
+            "--allow-root",
+            f"--port={port}",
+            *open_to_all,
+        ],
+        cwd=installed,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
+            page = browser.new_page()
+            page.set_default_timeout(90_000)
+            wait_for(f"http://127.0.0.1:{port}/api", server)
+            page.goto(f"http://127.0.0.1:{port}/lab/tree/labs/two/two.ipynb?reset")
+            # A kernel that is slow to start makes JupyterLab ask for one.
+            chosen = page.get_by_role("button", name="Select Kernel")
+            page.add_locator_handler(chosen, lambda: chosen.click())
+            ready = page.get_by_text("Python 3 (ipykernel) | Idle")
+            expect(ready).to_be_visible(timeout=90_000)
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            shown = page.locator(".jp-OutputArea-output", has_text="Visible tests:")
+            expect(shown).to_contain_text("Visible tests: 20 of 20 points.", timeout=90_000)
+            expect(page.locator(".jp-OutputArea-output[data-mime-type*=stderr]")).to_have_count(0)
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_for(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(address, timeout=30)
+            return
+        assert server.poll() is None, "JupyterLab ended"
+        time.sleep(0.2)
+    raise AssertionError("JupyterLab does not answer")
