@@ -433,11 +433,24 @@ ref = reference()
 dice = random.Random(11)
 
 
+def names_in(expr):
+    if isinstance(expr, list):
+        return names_in(expr[1]) | names_in(expr[2])
+    return {expr} if isinstance(expr, str) else set()
+
+
 def compare(got, oracle, what):
     loops = [[str(name), int(extent)] for name, extent in got["loops"]]
     expect_equal(loops, oracle["loops"], f"{what}: the loops")
     expect_equal(len(got["guards"]), len(oracle["guards"]), f"{what}: the number of guards")
     expect_equal(list(got["binds"]), list(oracle["binds"]), f"{what}: the axes that are bound")
+    used = [*got["binds"].values(), *(expr for expr, _ in got["guards"])]
+    strangers = set().union(*map(names_in, used)) - {name for name, _ in loops}
+    expect(
+        not strangers,
+        f"{what}: {', '.join(sorted(strangers))} in a bind or a guard, but no such loop is left",
+        "substitute the new expression in guards too",
+    )
     there, here = ref.points(got), ref.points(oracle)
     expect(
         len(set(there)) == len(there),
