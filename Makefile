@@ -1,12 +1,13 @@
 # `make help` lists what there is.
 PYTHON ?= python3
 PORT ?= 8000
+CHROMIUM ?= /usr/bin/chromium
 BIN := .venv/bin
 READY := .venv/.ready
 SAMPLE := _build/sample
 
 .DEFAULT_GOAL := help
-.PHONY: help install labs book book-cold book-zip book-audit sample serve test verify benchmark lint pins clean
+.PHONY: help install labs book book-cold book-zh words pdf links book-zip book-audit sample serve test verify benchmark lint pins clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,18 @@ book: labs  ## build the book into _build/html
 
 book-cold: labs  ## run every chapter again from nothing
 	@$(BIN)/python tools/book.py --cold
+
+book-zh: labs  ## build the Chinese edition too, into _build/html/zh
+	@$(BIN)/python tools/book.py --language zh_CN
+
+words: install  ## renew the catalogues of the Chinese edition and list what is not translated
+	@$(BIN)/python tools/book_words.py
+
+pdf: book  ## print the book into _build/mlsys-book.pdf (needs chromium)
+	@$(BIN)/python tools/book_pdf.py --chromium $(CHROMIUM)
+
+links: book  ## ask all addresses that the book links to (needs the network)
+	@$(BIN)/python tools/book_links.py
 
 book-zip: labs  ## pack the site for offline use: _build/mlsys-book.zip
 	@$(BIN)/python tools/book.py --zip _build/mlsys-book.zip

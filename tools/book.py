@@ -327,6 +327,7 @@ def clean(line: str) -> str:
 def fingerprint() -> str:
     """A hash of everything that the site is made of: texts, extension, labs, versions."""
     digest = hashlib.sha256(json.dumps(book_run.versions(), sort_keys=True).encode())
+    digest.update(os.environ.get("BOOK_URL", "").encode())
     roots = [BOOK, ROOT / "labs", ROOT / "solutions", ROOT / "tools", ROOT / "_config.yml"]
     for path in sorted(
         file for root in roots for file in ([root] if root.is_file() else root.rglob("*"))

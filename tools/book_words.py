@@ -80,8 +80,8 @@ def interface() -> Found:
     found: Found = []
     for path in [*sorted(EXTENSION.glob("*.py")), *sorted(EXTENSION.glob("templates/*.html"))]:
         file, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-        for said in re.finditer(r'\bsay\(\s*"((?:[^"\\]|\\.)*)"\s*\)', text):
-            found.append((said[1], file, text.count("\n", 0, said.start()) + 1))
+        for said in re.finditer(r"""\bsay\(\s*(?P<q>["'])(?P<words>(?:(?!(?P=q))[^\\]|\\.)*)(?P=q)\s*\)""", text):
+            found.append((said["words"], file, text.count("\n", 0, said.start()) + 1))
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     settings = config["sphinx"]["config"]
     toc = chapters.table_of_contents()

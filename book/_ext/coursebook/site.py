@@ -15,7 +15,7 @@ from sphinx.util import logging
 
 from .calculators import MARK
 from .places import BOOK, prefix, short_name
-from .translation import EDITIONS, is_original, said, say, words_of_scripts
+from .translation import EDITIONS, SOURCE, is_original, said, say, words_of_scripts
 from .vendor import SANS, SERIF, VendorError, package
 
 LOGGER = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ EDITION_FOLDERS = tuple(folder for folder, _ in EDITIONS.values() if folder)
 def set_up(app: Any, config: Any) -> None:
     """Use our templates and fetch the fonts, or say that the readers' own will do."""
     config.templates_path = [str(TEMPLATES), *config.templates_path]
+    if home := os.environ.get("BOOK_URL", "").rstrip("/"):
+        config.html_baseurl = f"{home}/{EDITIONS[config.language or SOURCE][0]}"
     try:
         app.coursebook_fonts = {
             name: package(pin) / "files" / file for name, (pin, file) in FONTS.items()
