@@ -147,7 +147,8 @@ def test_an_edited_sentence_becomes_a_listed_gap() -> None:
 def test_figures_boxes_and_options_are_messages_and_code_is_none() -> None:
     source = (
         "---\ndescription: About it\n---\n"
-        "```{code-cell} ipython3\n:mystnb:\n:  figure:\n:    caption: |\n:      Two\n:      lines.\n"
+        "```{code-cell} ipython3\n:mystnb:\n:  figure:\n:    caption: |\n"
+        ":      Two\n:      lines.\n"
         ':  image:\n:    alt: "With: a colon"\nprint("no message")\n```\n'
         ":::{pitfall} A *trap*\nText with $x$.\n:::\n$$ a_{\\text{fast}} $$ (eq-a)\n$$ b $$\n"
         "Term\n: What it is\n  about.\n"

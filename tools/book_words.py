@@ -7,9 +7,11 @@ sentence changed, its old translation stays as a fuzzy proposal, which no build 
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
@@ -28,6 +30,7 @@ from coursebook.places import PARTS  # noqa: E402
 WHOLE = ["interface", "labs", "index", "reference/laws", "reference/glossary"]
 WHOLE += ["training/parameter_server"]
 """What a translated edition has completely; of other pages it has at least the title."""
+SAID = re.compile(r"""\bsay\(\s*(?P<q>["'])(?P<words>(?:(?!(?P=q))[^\\]|\\.)*)(?P=q)\s*\)""")
 Found = list[tuple[str, str, int]]
 """Messages with the file and the line where they stand."""
 
@@ -56,6 +59,7 @@ def main() -> int:
     return 0
 
 
+@cache
 def messages_of_the_book() -> dict[str, Found]:
     """All messages by page, `interface` and `labs` among them."""
     names = chapters.listed_pages(chapters.table_of_contents())
@@ -80,7 +84,7 @@ def interface() -> Found:
     found: Found = []
     for path in [*sorted(EXTENSION.glob("*.py")), *sorted(EXTENSION.glob("templates/*.html"))]:
         file, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-        for said in re.finditer(r"""\bsay\(\s*(?P<q>["'])(?P<words>(?:(?!(?P=q))[^\\]|\\.)*)(?P=q)\s*\)""", text):
+        for said in SAID.finditer(text):
             found.append((said["words"], file, text.count("\n", 0, said.start()) + 1))
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     settings = config["sphinx"]["config"]
@@ -175,8 +179,6 @@ def update(page: str, messages: Found, language: str) -> None:
 
 def chunks(catalogue: Catalog) -> Iterator[bytes]:
     """The file without a date, so that it changes only with its words."""
-    import io
-
     buffer = io.BytesIO()
     write_po(
         buffer, catalogue, width=100, omit_header=True, include_previous=True, include_lineno=False
