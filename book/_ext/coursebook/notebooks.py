@@ -23,7 +23,7 @@ from sphinx.util import logging
 from . import boxes, chapters
 from .chapters import front_matter
 from .messages import FENCE, OPTION
-from .places import BOOK, ROOT, prefix, short_name
+from .places import BOOK, PARTS, ROOT, short_name
 from .translation import say, translated
 
 LOGGER = logging.getLogger(__name__)
@@ -64,12 +64,12 @@ def write(app: Any, exception: Exception | None) -> None:
     cache = Cache(
         Path(app.config.nb_execution_cache_path or Path(app.outdir).parent / ".jupyter_cache")
     )
-    for chapter in chapters.chapters():
-        docname = prefix(app) + chapter.docname
+    for docname in sorted(app.env.found_docs):
+        part, _, slug = short_name(docname).partition("/")
         page = Path(app.outdir) / f"{docname}.html"
-        if docname in app.env.found_docs and page.is_file():
-            made = make(chapter.docname, page.read_text(encoding="utf-8"), cache)
-            nbformat.write(made, folder / f"{chapter.slug}.ipynb")
+        if part in PARTS and page.is_file():
+            made = make(f"{part}/{slug}", page.read_text(encoding="utf-8"), cache)
+            nbformat.write(made, folder / f"{slug}.ipynb")
 
 
 def offer(app: Any, doctree: nodes.document, docname: str) -> None:
