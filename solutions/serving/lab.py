@@ -1231,8 +1231,8 @@ for shrink, step, largest in ((0.9, 1, 64), (0.5, 2, 32), (0.75, 3, 20), (0.9, 1
     control = student.AIMD(0.02, largest=largest, step=step, shrink=shrink)
     expect_equal(int(control.size), 1, "the size at the beginning")
     size = 1
-    for turn in range(120):
-        late = bool(random.random() < (0.1 if turn < 60 else 0.5))
+    for turn in range(70):
+        late = bool(random.random() < (0.1 if turn < 40 else 0.5))
         batch = size if random.random() < 0.7 else max(1, size // 2)
         control.update(batch, 0.021 if late else 0.02)
         got = int(control.size)
@@ -1251,30 +1251,30 @@ for shrink, step, largest in ((0.9, 1, 64), (0.5, 2, 32), (0.75, 3, 20), (0.9, 1
 
 for alpha, beta, slo in ((0.002, 0.0005, 0.02), (0.001, 0.0003, 0.015), (0.004, 0.001, 0.03)):
     control = student.AIMD(slo, largest=200)
-    sizes, late = [], 0
-    for _ in range(250):
+    sizes = []
+    for _ in range(110):
         size = int(control.size)
         control.update(size, alpha + beta * size)
         sizes.append(size)
     best = int((slo - alpha) / beta + 1e-9)
-    tail = np.array(sizes[100:])
+    tail = np.array(sizes[60:])
     what = f"t(b) = {alpha} + {beta} b, objective {slo} s: the largest good batch is {best}"
     expect(tail.max() <= best + 1, f"{what}; the controller goes up to {tail.max()}")
     expect(tail.mean() >= 0.85 * best, f"{what}; the controller uses {tail.mean():.1f} on average")
-    for turn in range(60):
+    for turn in range(30):
         size = int(control.size)
         control.update(size, 2 * (alpha + beta * size))
     slow = int((slo / 2 - alpha) / beta + 1e-9)
     expect(
         int(control.size) <= slow + 1,
-        f"{what}; 60 batches after everything became twice as slow it still uses {int(control.size)},"
+        f"{what}; 30 batches after everything became twice as slow it still uses {int(control.size)},"
         f" where {slow} would be right",
     )
-    for turn in range(300):
+    for turn in range(30):
         control.update(1, alpha)
     expect(
         int(control.size) <= slow + 1,
-        f"{what}; after 300 lonely requests (light load) the size has grown to {int(control.size)}",
+        f"{what}; after 30 lonely requests (light load) the size has grown to {int(control.size)}",
         "a batch that was not full says nothing about larger ones",
     )
 one, other = student.AIMD(0.02), student.AIMD(0.02)
