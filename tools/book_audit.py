@@ -39,7 +39,7 @@ from serve import Quiet  # noqa: E402
 CHROMIUM = "/usr/bin/chromium"
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 TEXT = (".html", ".css", ".js", ".svg", ".json", ".txt", ".xml", ".ipynb")
-PARTS_OF_AUDIT = ("pages", "lighthouse", "builds")
+PARTS_OF_AUDIT = ("pages", "findings", "lighthouse", "builds")
 SCORES = {"performance": 95, "accessibility": 100, "best-practices": 100, "seo": 100}
 PATIENCE = 180
 MOVED = """() => new Promise((tell) => {
@@ -112,8 +112,8 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown := [name for name in pages if not (SITE / f"{name}.html").is_file()]:
             raise AuditError(f"{unknown[0]}: no such page in {SITE}")
         with served(SITE) as base:
-            if "pages" in wanted:
-                figures += look(base, pages, heavy)
+            if {"pages", "findings"} & set(wanted):
+                figures += look(base, pages, heavy, checkers() if "findings" in wanted else {})
             if "lighthouse" in wanted:
                 figures += lighthouse(base, heavy, options.runs)
         if "builds" in wanted:
@@ -179,18 +179,28 @@ def served(site: Path) -> Iterator[str]:
         thread.join()
 
 
-def look(base: str, pages: list[str], heavy: list[str]) -> list[Figure]:
-    """What Chromium itself tells of every page: weight, movement, overflow, findings."""
+def checkers() -> dict[str, tuple[str, str]]:
+    """The tools that look for what keeps readers out: script, and how to ask it."""
+    axe = vendor.package(vendor.AXE) / "axe.min.js"
+    sniffer = vendor.package(vendor.HTMLCS) / "build" / "HTMLCS.js"
+    return {
+        "axe": (axe.read_text(encoding="utf-8"), AXE),
+        "pa11y's runner": (sniffer.read_text(encoding="utf-8"), SNIFF),
+    }
+
+
+def look(
+    base: str, pages: list[str], heavy: list[str], tools: dict[str, tuple[str, str]]
+) -> list[Figure]:
+    """What Chromium itself tells of every page: weight, movement, overflow, and findings."""
     from playwright.sync_api import sync_playwright
 
-    axe = (vendor.package(vendor.AXE) / "axe.min.js").read_text(encoding="utf-8")
-    sniffer = (vendor.package(vendor.HTMLCS) / "build" / "HTMLCS.js").read_text(encoding="utf-8")
     weight: dict[str, float] = {}
     moved: dict[str, float] = {}
     over: dict[str, float] = {}
     outside: dict[str, float] = {}
     busy: dict[str, float] = {}
-    found: dict[str, dict[str, float]] = {"axe": {}, "pa11y's runner": {}}
+    found: dict[str, dict[str, float]] = {tool: {} for tool in tools}
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         for number, name in enumerate(pages, 1):
@@ -213,10 +223,7 @@ def look(base: str, pages: list[str], heavy: list[str]) -> list[Figure]:
                         over[key] = width - size["width"]
                     if name in heavy and scheme == "light":
                         weight[key] = round(sum(map(received, answers)) / 1000)
-                    for tool, script, ask in (
-                        ("axe", axe, AXE),
-                        ("pa11y's runner", sniffer, SNIFF),
-                    ):
+                    for tool, (script, ask) in tools.items():
                         page.evaluate(script)
                         codes = page.evaluate(ask)
                         found[tool][key] = len(codes)
