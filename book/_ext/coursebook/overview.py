@@ -159,8 +159,8 @@ def fold(title: str) -> list[str]:
 
 def short_title(title: str) -> str:
     """A title that fits into two short lines: what stands before a colon or a comma."""
-    for mark in (":", ","):
-        if len(title) > 40 and mark in title:
+    for mark, longest in {":": 40, ",": 40, "：": 10, "，": 10}.items():
+        if len(title) > longest and mark in title:
             title = title.partition(mark)[0]
     return title
 
