@@ -1434,7 +1434,7 @@ for trial in range(12):
 # ## The whole, measured
 #
 # Your batcher in a server process, your load generator in this one, a PyTorch model and TCP between them. First the price of a batch, as the server sees it:
-# a burst of requests, all due at once, keeps it busy with full batches, and the mean time between the ends of two batches is the time of one; of three bursts the calmest counts.
+# a burst of requests, all due at once, keeps it busy with full batches, and time over batches is the time of one; of three bursts the calmest counts.
 
 # %% measure
 _model = make_model()
@@ -1462,10 +1462,8 @@ def run(intended, max_batch, max_wait=0.0):
 
 _calmest = {}
 for _b in (1, 2, 4, 8, 16, 32) * 3:
-    _latencies, _, _ = run(np.zeros(10 * _b), _b, 1.0)
-    _ends = np.sort(_latencies)[_b - 1 :: _b]
-    _spacing = (_ends[-1] - _ends[0]) / (len(_ends) - 1)
-    _calmest[_b] = min(_spacing, _calmest.get(_b, math.inf))
+    _, _took, _batches = run(np.zeros(16 * _b), _b, 1.0)
+    _calmest[_b] = min(_took / len(_batches), _calmest.get(_b, math.inf))
 alpha, beta = fit_latency(list(_calmest), list(_calmest.values()))
 service = alpha + beta
 print(f"a batch of b takes {1e3 * alpha:.2f} + {1e3 * beta:.3f} b ms")
