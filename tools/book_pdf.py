@@ -176,7 +176,9 @@ def first_sheets(pdf: Path) -> tuple[dict[str, int], int]:
             if isinstance(mark, list):
                 walk(mark, depth + 1)
             elif depth < 2:
-                found.setdefault(str(mark.title), reader.get_destination_page_number(mark) + 1)
+                found.setdefault(
+                    letters(str(mark.title)), reader.get_destination_page_number(mark) + 1
+                )
 
     walk(reader.outline, 0)
     return found, len(reader.pages)
@@ -236,11 +238,16 @@ def title_page() -> str:
 
 def line(title: str, anchor: str, starts: dict[str, int], kind: str) -> str:
     """One line of the contents."""
-    sheet = starts.get(html.unescape(title), "")
+    sheet = starts.get(letters(html.unescape(title)), "")
     return (
         f'<li class="{kind}"><a href="#{anchor}">{title}</a><span class="dots"></span>'
         f"<span>{sheet}</span></li>"
     )
+
+
+def letters(title: str) -> str:
+    """A title without spaces: a bookmark lacks those at which its heading was broken."""
+    return re.sub(r"\W+", "", title)
 
 
 def slug(text: str) -> str:
