@@ -34,7 +34,7 @@ from autograder.engine.world import run_world
 
 STUBBORN = 5.0
 """Seconds after its deadline that a cell gets before its process is killed."""
-GRACE = 0.5
+GRACE = 2.0
 """Seconds that processes of a finished trial get to end before they count as left behind."""
 TICK = 0.05
 """Seconds between two looks at memory and processes."""
