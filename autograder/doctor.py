@@ -132,7 +132,8 @@ def kernel(course: Course) -> Finding:
             "there is no kernel python3",
             f"{sys.executable} -m ipykernel install --sys-prefix",
         )
-    if not shutil.which(program):
+    ours = {"python", "python3", "python{}.{}".format(*sys.version_info)}
+    if program not in ours and not shutil.which(program):  # Jupyter starts its own for those
         return Finding("kernel", "missing", f"kernel python3 names {program}, which is not there")
     return Finding("kernel", "works", f"python3: {program}")
 

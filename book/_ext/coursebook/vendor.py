@@ -121,7 +121,9 @@ def package(pin: Pin) -> Path:
         if digest != pin.sha512:
             raise VendorError(f"{pin.name}@{pin.version}: the archive's SHA-512 is not the pinned")
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            if hasattr(tarfile, "data_filter"):  # since Python 3.11.4
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(folder)
         try:
             (folder / "package").rename(target)
         except OSError:
