@@ -34,8 +34,10 @@ from autograder.engine.world import run_world
 
 STUBBORN = 5.0
 """Seconds after its deadline that a cell gets before its process is killed."""
-GRACE = 2.0
+GRACE = 0.5
 """Seconds that processes of a finished trial get to end before they count as left behind."""
+LAST_WORDS = 2.0
+"""Seconds that the notebook's own process gets to end when it is told to, before that begins."""
 TICK = 0.05
 """Seconds between two looks at memory and processes."""
 PR_SET_CHILD_SUBREAPER = 36
@@ -226,7 +228,7 @@ class _Trial:
 
     def _dead(self) -> Ended:
         """Why the world is gone, from its exit status."""
-        ready = select.select([self.deaths], [], [], 2.0)[0]
+        ready = select.select([self.deaths], [], [], LAST_WORDS)[0]
         text = os.read(self.deaths, 64).decode() if ready else ""
         status = int(text) if text.lstrip("-").isdigit() else 0
         if status < 0:
@@ -244,6 +246,7 @@ class _Trial:
         with contextlib.suppress(OSError):
             self.world.sock.shutdown(socket.SHUT_RDWR)
         self.world.close()
+        select.select([self.deaths], [], [], LAST_WORDS)
         return self._still_running()
 
     def end(self) -> None:
