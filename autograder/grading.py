@@ -230,6 +230,8 @@ def _grade_lab(
                 yield old
             else:
                 work.append(prepared)
+                if isinstance(engine, Engine) and (force or not cache.holds(prepared.trial)):
+                    engine.prepare()
         for item, verdicts in executed(course, lab, engine, cache, work, force=force):
             yield _record(course, lab, recorder, item, verdicts, engine.level)
 

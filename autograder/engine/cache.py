@@ -61,6 +61,10 @@ class Cache:
         key = hashlib.sha256(json.dumps([self.environment, cells]).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.json.gz"
 
+    def holds(self, trial: Trial) -> bool:
+        """Whether the code of the trial has run before, whatever its tests were."""
+        return self._path(trial).is_file()
+
     def get(self, trial: Trial) -> tuple[Verdicts | None, Trial]:
         """What is known of the trial, and what of it is left to run.
 
