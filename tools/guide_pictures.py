@@ -73,6 +73,7 @@ def save(picture: bytes, path: Path) -> None:
 
 def pictures(folder: Path, browser: Any) -> Iterator[tuple[str, bytes]]:
     course = make_course(folder)
+    yield "bundle", terminal(browser, course, "autograder bundle -o course.zip")
     check = "autograder check student.ipynb --task kv_store --hint"
     yield "check", terminal(browser, course, check)
     released = course / "labs" / LAB / f"{LAB}.ipynb"
@@ -83,6 +84,8 @@ def pictures(folder: Path, browser: Any) -> Iterator[tuple[str, bytes]]:
     released.write_bytes(kept)
     yield "collect", terminal(browser, course, "autograder collect inbox", head=12)
     yield "grade", terminal(browser, course, "autograder grade")
+    yield "formgrader", in_formgrader(browser, course)
+    yield "export", terminal(browser, course, "autograder export --format csv", head=8)
     run(course, "autograder report")
     page = browser.new_page(viewport={"width": 1000, "height": 700})
     page.goto((course / "class/report" / f"{LAB}.html").as_uri())
@@ -106,6 +109,8 @@ def make_course(folder: Path) -> Path:
     for place in ("solutions", "labs"):
         for lab in ("measuring", "collectives", LAB):
             shutil.copytree(ROOT / place / lab, course / place / lab)
+    shutil.copytree(ROOT / "requirements", course / "requirements")
+    shutil.copy(ROOT / "LICENSE", course)
     make = f"{sys.executable} -m autograder.sample --class class"
     subprocess.run(make.split(), cwd=course, check=True, capture_output=True)
     inbox = course / "inbox"
@@ -167,7 +172,7 @@ def in_jupyterlab(browser: Any, course: Path) -> bytes:
     path = course / "labs" / LAB / f"{LAB}.ipynb"
     notebook = json.loads((course / "student.ipynb").read_text(encoding="utf-8"))
     cell = {"cell_type": "code", "id": "mine", "metadata": {}, "outputs": []}
-    cell |= {"execution_count": None, "source": "from autograder import check; check.here()"}
+    cell |= {"execution_count": None, "source": "from autograder import check\n\ncheck.here()"}
     notebook["cells"] = [*notebook["cells"], cell]
     path.write_text(json.dumps(notebook), encoding="utf-8")
     with jupyterlab(course) as address:
@@ -188,6 +193,26 @@ def in_jupyterlab(browser: Any, course: Path) -> bytes:
         page.add_style_tag(content=".Toastify { display: none }")
         page.evaluate("document.activeElement.blur()")
         last.scroll_into_view_if_needed()
+        picture: bytes = page.screenshot()
+        page.close()
+        return picture
+
+
+def in_formgrader(browser: Any, course: Path) -> bytes:
+    """A written answer in nbgrader's formgrader, with points and a comment of a person."""
+    from nbgrader.api import Gradebook
+
+    shutil.copy(ROOT / "nbgrader_config.py", course)
+    with Gradebook(f"sqlite:///{course}/class/gradebook.db") as book:
+        submission = book.find_submission_notebook(LAB, LAB, "abergman").id
+    with jupyterlab(course) as address:
+        page = browser.new_page(viewport={"width": 1100, "height": 700})
+        page.set_default_timeout(120_000)
+        page.goto(f"{address}/formgrader/submissions/{submission}")
+        page.locator('input.score[id^="written-"]').first.fill("4")
+        comment = page.locator('textarea[id^="written-"]').first
+        comment.fill("Right, and well measured. Say what the law predicts, too.")
+        comment.scroll_into_view_if_needed()
         picture: bytes = page.screenshot()
         page.close()
         return picture
