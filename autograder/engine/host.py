@@ -123,16 +123,21 @@ class Engine:
         self._process, self._ready = None, False
 
     def run(self, trials: Iterable[Trial]) -> Iterator[tuple[int, Verdicts]]:
-        """Run trials, each as a place comes free; give each as it ends, with its number."""
+        """Run trials, each as a place comes free; give each as it ends, with its number.
+
+        The next one is under way before the caller is given the last.
+        """
         waiting = enumerate(trials)
         running: set[_Running] = set()
         with selectors.DefaultSelector() as selector:
+
+            def fill() -> None:
+                for number, trial in itertools.islice(waiting, self.jobs - len(running)):
+                    self._open(selector, running, number, trial)
+
             try:
-                while True:
-                    for number, trial in itertools.islice(waiting, self.jobs - len(running)):
-                        self._open(selector, running, number, trial)
-                    if not running:
-                        return
+                fill()
+                while running:
                     for key, _ in selector.select(1.0):
                         item: _Running = key.data
                         if self._read(item):
@@ -143,7 +148,9 @@ class Engine:
                         if item.end is None and item.tries < MAX_TRIES:
                             self._open(selector, running, item.number, item.trial, item.tries + 1)
                         else:
-                            yield item.number, _verdicts(item)
+                            verdicts = _verdicts(item)
+                            fill()
+                            yield item.number, verdicts
             finally:
                 for item in running:
                     item.wire.close()
