@@ -175,14 +175,14 @@ class Recorder:
                 meta["cell_type"] = cell.cell_type
                 meta["checksum"] = self._checksums[meta["grade_id"]]
         with gradebook_trouble(self.course):
-            book = self._open_book()
-            book.update_or_create_student(student)
-            when = {"timestamp": parse_utc(timestamp)} if timestamp else {}
-            submission = book.update_or_create_submission(lab, student, **when)
-            (entry,) = submission.notebooks
-            if not self._names:
-                self._names = {cell.id: cell.name for cell in _cells(entry.notebook)}
-            _save_grades(_Entry(book, entry, self._names), notebook, self.log)
+            with _together(self._open_book()) as book:
+                book.update_or_create_student(student)
+                when = {"timestamp": parse_utc(timestamp)} if timestamp else {}
+                submission = book.update_or_create_submission(lab, student, **when)
+                (entry,) = submission.notebooks
+                if not self._names:
+                    self._names = {cell.id: cell.name for cell in _cells(entry.notebook)}
+                _save_grades(_Entry(entry, self._names), notebook, self.log)
             folder = self.course.autograded / student / lab
             write_whole(folder / f"{lab}.ipynb", nbformat.writes(notebook) + "\n")
             if timestamp:
@@ -239,16 +239,44 @@ def _probe(folder: Path) -> None:
         raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
+class _Waiting:
+    """A session in which a commit waits for the last one."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def commit(self) -> None:
+        """Send what there is to the database, which keeps it when the transaction ends well."""
+        self._session.flush()
+
+
+@contextmanager
+def _together(book: Any) -> Iterator[Any]:
+    """The gradebook, where all that nbgrader commits one by one becomes one transaction."""
+    session = book.db
+    book.db = _Waiting(session)
+    try:
+        yield book
+        session.commit()
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        book.db = session
+
+
 def _cells(notebook: Any) -> list[Any]:
     return [*notebook.grade_cells, *notebook.solution_cells, *notebook.task_cells]
 
 
 class _Entry:
     """One submission of the gradebook, as nbgrader's `SaveAutoGrades` asks for it: its grades and
-    comments are loaded at once, and written together."""
+    comments are loaded at once, and written by whoever ends the transaction."""
 
-    def __init__(self, book: Any, entry: Any, names: dict[str, str]) -> None:
-        self.book = book
+    def __init__(self, entry: Any, names: dict[str, str]) -> None:
         self.grades = {names[grade.cell_id]: grade for grade in entry.grades}
         self.comments = {names[comment.cell_id]: comment for comment in entry.comments}
         self.db = self
@@ -260,26 +288,22 @@ class _Entry:
         return self.comments[cell]
 
     def commit(self) -> None:
-        """Wait until all is there: `save` commits."""
-
-    def save(self) -> None:
-        self.book.db.commit()
+        """Wait until all is there."""
 
 
 def _save_grades(entry: _Entry, notebook: NotebookNode, log: logging.Logger) -> None:
-    """Have nbgrader's own preprocessor grade each cell, in one transaction."""
+    """Have nbgrader's own preprocessor grade each cell."""
     from nbgrader.preprocessors import SaveAutoGrades
 
-    class SaveInOne(SaveAutoGrades):  # type: ignore[misc]
+    class SaveEntry(SaveAutoGrades):  # type: ignore[misc]
         def preprocess(self, nb: NotebookNode, resources: Any) -> Any:
             self.notebook_id = self.assignment_id = self.student_id = ""
             self.gradebook = entry
             for index, cell in enumerate(nb.cells):
                 self.preprocess_cell(cell, resources, index)
-            entry.save()
             return nb, resources
 
-    saver = SaveInOne(parent=None)
+    saver = SaveEntry(parent=None)
     saver.log = log
     saver.preprocess(notebook, {})
 

@@ -16,6 +16,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbgrader.api import Gradebook
+from nbgrader.preprocessors import SaveAutoGrades
 from small_lab import LAB, blank, cell_of, code, index_of, make_course, save, solved
 
 from autograder.authoring import release
@@ -307,6 +308,23 @@ def test_a_class_without_submissions_is_told_to_collect(course: Course) -> None:
     done = command(course, "grade")
     assert done.returncode == 2
     assert "no submissions there; collect some first" in done.stderr
+
+
+def test_a_grade_is_entered_whole_or_not_at_all(
+    course: Course, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_in(course, "ada", solved())
+
+    def interrupted(self: SaveAutoGrades, cell: Any, resources: Any, index: int) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SaveAutoGrades, "preprocess_cell", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            graded(course)
+    with Gradebook(course.db_url) as book:
+        assert (book.students, book.assignment_submissions("two")) == ([], [])
+    assert graded(course)["ada"].score == graded(course)["ada"].max_score
 
 
 def test_odd_submissions_fail_by_themselves(course: Course) -> None:

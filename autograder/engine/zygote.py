@@ -42,7 +42,7 @@ NEEDED = (
 """What every notebook needs, much of which IPython would load when its shell is made."""
 
 LARGE_PAGE, MADV_COLLAPSE = 2 * 2**20, 25
-LARGE_PAGES_AFTER = 10
+LARGE_PAGES_AFTER = 2
 """Trials after which large pages are made: that takes as long as it saves in about 15."""
 
 
@@ -123,11 +123,12 @@ def main() -> None:
     setup = hello.receive()
     assert setup is not None
     limits = Limits(**setup["limits"])
-    warm(setup["imports"])
     boxed = setup["boxed"] and private_worlds()
+    gc.disable()  # which imports would set off again and again, to find next to nothing
+    warm(setup["imports"])
+    gc.enable()
     hello.send({"private": boxed})
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    gc.collect()
     gc.freeze()
     served = 0
     # Without namespaces a waiting keeper would leave its folder behind when this process ends.
