@@ -184,11 +184,16 @@ for _time, _expected in [
     (400, "c, announced before"),
 ]:
     (_got,) = as_of_join([("anna", _time)], _rows)
+    expect(
+        _got is None or isinstance(_got, Row),
+        f"asked for anna at {_time}: the answer is {_got!r}, and not one of the rows, or None",
+    )
     expect_equal(
-        _got and _got.value,
-        _expected,
-        f"anna's row at {_time}, of {_rows[:4]}",
-        "both times must not be after the time that is asked for; then the latest event counts",
+        [_got and _got.value],
+        [_expected],
+        f"the value of anna's row at {_time}, of {_rows[:4]}",
+        "neither time may be after the time that is asked for, but both may be equal to it; then"
+        " the latest event counts",
     )
 _got = as_of_join([("bela", 100), ("carl", 100), ("anna", 50)], _rows)
 expect_equal(
@@ -247,7 +252,8 @@ def some_rows(count, entities, span, kind):
 
 
 look = {
-    "prompt": "ties: same event and available, then the last in the list",
+    "prompt": "the time asked for itself is not too late; ties: same event and available, then the"
+    " last in the list",
     "late": "a row is no use before it is available, also if its event is over",
     "early": "a row that is known already is not in force before its event",
     "mixed": "the row with the latest event, not the one that came in last",
@@ -265,6 +271,10 @@ for kind in look:
             got = as_of_join(asked, rows, ttl)
             expect_equal((asked, rows), before, "the arguments, after the call", "sort a copy")
             expect_equal(len(got), len(asked), "the number of answers")
+            expect(
+                all(row is None or isinstance(row, Row) for row in got),
+                f"the answers begin with {got[:3]}, and not with rows, or None",
+            )
             expected = by_force(asked, rows, ttl)
             for pair, row, value in zip(asked, got, expected):
                 if (row and row.value) != value:
@@ -363,7 +373,12 @@ expect_equal(windows_of(100, 60, 60), [60], "tumbling windows of 60 s that conta
 expect_equal(windows_of(120, 60, 60), [120], "windows of 60 s that contain 120", "half-open")
 expect_equal(windows_of(100, 60, 20), [60, 80, 100], "windows of 60 s every 20 s that contain 100")
 expect_equal(windows_of(19 * HOUR, DAY, DAY, CITY), [16 * HOUR], "the city's day at 19:00 UTC")
-expect_equal(merge((2, 30, 10, 20), (1, 5, 5, 5)), (3, 35, 5, 20), "merge")
+expect_equal(
+    merge((2, 30, 10, 20), (1, 5, 5, 5)),
+    (3, 35, 5, 20),
+    "merge((2, 30, 10, 20), (1, 5, 5, 5))",
+    "count and total add up, as numbers of events and sums of values",
+)
 expect_equal(
     window_agg([("a", 0, 7), ("b", 5, 1), ("a", 9, 3), ("a", 10, 4)], 10, 10),
     {("a", 0): (2, 10, 3, 7), ("b", 0): (1, 1, 1, 1), ("a", 10): (1, 4, 4, 4)},
@@ -425,7 +440,10 @@ for size, slide, offset in [
         )
         for window, aggregate in expected.items():
             expect_equal(
-                tuple(got[window]), aggregate, f"{where}: (count, total, least, most) of {window}"
+                tuple(got[window]),
+                aggregate,
+                f"{where}: (count, total, least, most) of {window}",
+                "count and total add up; least and most are of the values in this window only",
             )
         random.shuffle(events)
 
@@ -1664,6 +1682,7 @@ _audit = leakage_audit(
     [10, 10, 10, 10],
     [0, 1, 1, 0],
 )
+expect_equal(sorted(_audit), ["km", "pace", "reason"], "the columns in the report, all of them")
 expect_equal(_audit["km"][0], "fine", "the verdict on km")
 expect_equal(
     (_audit["pace"][0], _audit["pace"][2]), ("future", 0.25), "pace: one value of four came after"
@@ -1674,8 +1693,9 @@ print("The audit: the visible test passes.")
 
 # %% hidden audit 5 outside
 import random
+import time
 
-from autograder.labkit import expect_close, expect_equal, expect_raises
+from autograder.labkit import expect, expect_close, expect_equal, expect_raises
 
 ref = reference()
 for n in (2, 3, 7, 40, 60):
@@ -1697,9 +1717,19 @@ for n in (2, 3, 7, 40, 60):
             atol=1e-12,
             look="pairs of a 1 and a 0: won, tied, lost",
         )
-big = [random.randrange(1000) for _ in range(60_000)]
-labels = [int(random.random() < 0.1 + score / 2000) for score in big]
-expect_close(student.auc(big, labels), ref.auc(big, labels), "auc of 60,000 scores", rtol=1e-9)
+for size in (20_000, 60_000):
+    big = [random.randrange(1000) for _ in range(size)]
+    labels = [int(random.random() < 0.1 + score / 2000) for score in big]
+    began = time.monotonic()
+    got = student.auc(big, labels)
+    took = time.monotonic() - began
+    expect(
+        took < 3,
+        f"auc of {size} scores took {took:.1f} s; sorting them takes a hundredth of a second, each"
+        " pair of a 1 and a 0 many seconds",
+        "O(n log n): where would a one stand among the sorted zeros?",
+    )
+    expect_close(got, ref.auc(big, labels), f"auc of {size} scores", rtol=1e-9)
 for labels in ([0, 0], [1, 1]):
     expect_raises(
         ValueError, lambda labels=labels: student.auc([1, 2], labels), f"auc with labels {labels}"
@@ -1808,7 +1838,10 @@ for _ in range(60):
         "the label must have been known at the cut",
     )
     expect_equal(
-        [int(i) for i in test], [i for i in range(n) if placed[i] >= cut + gap], f"{where}: test"
+        [int(i) for i in test],
+        [i for i in range(n) if placed[i] >= cut + gap],
+        f"{where}: test",
+        "placed at cut + gap or later",
     )
 
 names = [f"courier {i}" for i in range(4000)]
