@@ -73,7 +73,8 @@ def fill(app: Any, doctree: nodes.document, docname: str) -> None:
 
 def _table(app: Any, docname: str) -> nodes.table:
     stated = registry(app.env)
-    laws = {**read_laws(), **stated}
+    by_page = sorted(stated, key=lambda key: stated[key]["docname"])  # not as they were read
+    laws = {**read_laws(), **{key: stated[key] for key in by_page}}
     rows = [
         [
             nodes.Text(law["title"]),
