@@ -918,6 +918,7 @@ for _ in range(40):
                 for e in entities
             ],
             f"{where}: get(e0 to e5, now={now}) with a ttl of {ttl}",
+            "too old when now - event > ttl",
         )
 
 # In the middle of a put somebody gets, in the middle of a get somebody puts.
@@ -1829,20 +1830,25 @@ for _ in range(60):
     n, cut, gap = dice.randrange(0, 30), dice.randrange(60), dice.choice((0, 1, 15))
     placed = [dice.randrange(80) for _ in range(n)]
     known = [time + dice.randrange(25) for time in placed]
-    train, test = time_split(placed, known, cut, gap)
-    where = f"placed {placed}, known {known}, cut {cut}, gap {gap}"
-    expect_equal(
-        [int(i) for i in train],
-        [i for i in range(n) if known[i] <= cut],
-        f"{where}: train",
-        "the label must have been known at the cut",
-    )
-    expect_equal(
-        [int(i) for i in test],
-        [i for i in range(n) if placed[i] >= cut + gap],
-        f"{where}: test",
-        "placed at cut + gap or later",
-    )
+    for side, got, expected, rule in zip(
+        ("train", "test"),
+        time_split(placed, known, cut, gap),
+        (
+            [i for i in range(n) if known[i] <= cut],
+            [i for i in range(n) if placed[i] >= cut + gap],
+        ),
+        ("trains if its label was known at the cut", "tests if placed at cut + gap or later"),
+    ):
+        got = [int(i) for i in got]
+        for i in range(n):
+            expect_equal(
+                i in got,
+                i in expected,
+                f"cut {cut}, gap {gap}: whether a row placed at {placed[i]}, with its label known"
+                f" at {known[i]}, is in {side}",
+                f"a row {rule}",
+            )
+        expect_equal(got, expected, f"cut {cut}, gap {gap}, {n} rows: {side}", "ascending")
 
 names = [f"courier {i}" for i in range(4000)]
 before = {share: [bool(in_test(name, share)) for name in names] for share in (0, 0.1, 0.3, 0.5, 1)}
