@@ -35,7 +35,7 @@ def expect_equal(got: Any, expected: Any, what: str, look: str = "") -> None:
         return
     if type(got) is not type(expected) and not (_is_number(got) and _is_number(expected)):
         raise TaskFailed(
-            _text(f"{what}: expected {_kind(expected)}, got {_kind(got)} {_show(got)}", look)
+            _text(f"{what}: expected {_with_kind(expected)}, got {_with_kind(got)}", look)
         )
     if isinstance(expected, list | tuple) and len(got) == len(expected) > 8:
         for place, (came, wanted) in enumerate(zip(got, expected, strict=True)):
@@ -97,10 +97,10 @@ def _same_shape(got: Any, expected: np.ndarray, what: str, look: str) -> None:
     except (TypeError, ValueError):
         shape = None
     if shape != expected.shape:
-        came = f"shape {shape}" if shape else f"{_kind(got)} {_show(got)}"
+        came = f"shape {shape}" if shape else _with_kind(got)
         raise TaskFailed(_text(f"{what}: expected shape {expected.shape}, got {came}", look))
     if np.asarray(got).dtype.kind not in "biufc":
-        raise TaskFailed(_text(f"{what}: expected numbers, got {_kind(got)} {_show(got)}", look))
+        raise TaskFailed(_text(f"{what}: expected numbers, got {_with_kind(got)}", look))
 
 
 def _differs(
@@ -111,6 +111,10 @@ def _differs(
     place = f" at [{index}]" if np.ndim(expected) else ""
     more = f" ({count} of {np.size(expected)} elements differ)" if np.size(expected) > 1 else ""
     raise TaskFailed(_text(f"{what}: expected {wanted!s}{place}, got {came!s}{more}", look))
+
+
+def _with_kind(value: Any) -> str:
+    return "None" if value is None else f"{_kind(value)} {_show(value)}"
 
 
 def _is_number(value: Any) -> bool:
