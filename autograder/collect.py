@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import shutil
 import unicodedata
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ METADATA = "submission_metadata.yml"
 """Gradescope's list of who handed in what, and when."""
 STAMP_FILE = "timestamp.txt"
 MAX_TIMES = 20_000_000
+ATTEMPT = re.compile(r"-(\d+)(?:\.\w+)?$")
+"""The number that Canvas adds to the name of a file that is handed in again."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class _Desk:
         self.stamps: dict[tuple[str, ...], datetime] = {}
         self.packed: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         self.names: dict[str, str] = {}
+        self.attempts: dict[tuple[str, str], int] = {}
 
     def look_at(self, item: Found | Refused) -> None:
         """Keep what other files need: times, Gradescope's metadata, what a student's zip holds.
@@ -153,7 +157,10 @@ class _Desk:
             received, clock = self.stamps[item.parts[:-1]], STAMP_FILE
         if told.time:
             received, clock = told.time, told.platform
-        verdict, reason = self._store(student, lab, item.data, received)
+        told_by = item.parts[item.outer - 1] if item.outer else item.parts[-1]
+        again = ATTEMPT.search(told_by) if told.platform == "Canvas" else None
+        attempt = int(again[1]) if again else 0
+        verdict, reason = self._store(student, lab, item.data, received, attempt)
         reasons = "; ".join(filter(None, [reason, remark, told.remark]))
         return Row(verdict, item.origin, reasons, student, lab, received, clock)
 
@@ -185,19 +192,24 @@ class _Desk:
         return student, "not in the roster" if self.roster else ""
 
     def _store(
-        self, student: str, lab: str, data: bytes, received: datetime
+        self, student: str, lab: str, data: bytes, received: datetime, attempt: int
     ) -> tuple[Verdict, str]:
+        """Keep what is newer; of equal times in one source the later attempt."""
         target = self.course.submitted / student / lab
         notebook = target / f"{lab}.ipynb"
         if notebook.is_file():
             earlier = received_at(target)
             if notebook.read_bytes() == data:
+                self.attempts[student, lab] = attempt
                 return "skipped", "already there"
-            if earlier and earlier >= received:
+            later_attempt = attempt > self.attempts.get((student, lab), attempt)
+            if earlier and (earlier > received or (earlier == received and not later_attempt)):
                 return "skipped", f"one of {_shown(earlier)} is there"
             _write(self.course, target, data, received)
+            self.attempts[student, lab] = attempt
             return "replaced", f"the one of {_shown(earlier)}" if earlier else "an earlier one"
         _write(self.course, target, data, received)
+        self.attempts[student, lab] = attempt
         return "taken", ""
 
 

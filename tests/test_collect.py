@@ -366,6 +366,14 @@ def test_canvas_says_what_is_late(course: Course, inbox: Path) -> None:
     assert [row.reason for row in rows] == ["Canvas marks it late", ""]
 
 
+def test_of_canvas_attempts_of_one_time_the_last_counts(course: Course, inbox: Path) -> None:
+    names = [f"doejane_1234_{500 + n}_two-{n}.ipynb" for n in (2, 10)]
+    source = zipped(inbox / "submissions.zip", {names[0]: text(blank()), names[1]: text()})
+    for _ in range(2):
+        collect(course, source)
+        assert (course.submitted / "doejane_1234/two/two.ipynb").read_bytes() == text()
+
+
 def test_gradescope_tells_who_and_when(course: Course, inbox: Path) -> None:
     export = inbox / "assignment_77_export"
     put(export / "submission_101/two.ipynb")

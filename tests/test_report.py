@@ -15,8 +15,10 @@ from test_similarity import COPIED, DISGUISED, OTHER
 
 from autograder.authoring import parse
 from autograder.course import Course, CourseError, open_course
+from autograder.feedback import write_feedback
 from autograder.grading import grade
 from autograder.marks import Mark
+from autograder.plots import distribution
 from autograder.report import (
     Report,
     correlation,
@@ -213,6 +215,32 @@ def test_it_can_be_read_on_a_phone_in_the_dark_and_on_paper(page: Path) -> None:
         hidden = "document.querySelector('details').checkVisibility()"
         assert phone.evaluate(hidden)
         assert said == []
+        browser.close()
+
+
+def test_points_beyond_the_labs_are_drawn() -> None:
+    drawn = str(distribution([12.0] * 5, 10))
+    bars = re.findall(r'<path d="([^"]*)"\s+clip-path[^>]*fill: var\(--one\)', drawn)
+    corners = [re.findall(r"[ML] \S+ (\S+)", bar) for bar in bars]
+    assert [len(set(heights)) for heights in corners] == [1] * 19 + [2]
+
+
+def test_feedback_is_whole_on_a_phone_and_on_paper(course: Course) -> None:
+    from playwright.sync_api import sync_playwright
+
+    height = "document.querySelector('details:not([open]) pre').getBoundingClientRect().height"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        phone = browser.new_page(viewport={"width": 360, "height": 740})
+        for page in write_feedback(course):
+            phone.emulate_media(media="screen")
+            phone.goto(page.as_uri())
+            assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+            if phone.locator("details:not([open]) pre").count():
+                phone.emulate_media(media="print")
+                assert phone.evaluate(height) > 0
         browser.close()
 
 
