@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,16 @@ def test_the_command_prints_a_table_and_the_status(course: Course) -> None:
     save(solved(), course.root / "mine.ipynb")
     assert run_command(course, "mine.ipynb").returncode == 0
     assert run_command(course, "two").returncode == 1
+
+
+def test_a_short_task_is_answered_in_three_seconds(course: Course) -> None:
+    save(solved(), course.root / "mine.ipynb")
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert run_command(course, "mine.ipynb", "--task", "total").returncode == 0
+        took.append(time.monotonic() - began)
+    assert min(took) < 3, f"the fastest of three took {min(took):.1f} s"
 
 
 def test_hint_climbs_the_ladder(course: Course) -> None:
