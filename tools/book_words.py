@@ -30,7 +30,6 @@ from coursebook.places import PARTS  # noqa: E402
 WHOLE = ["interface", "labs", "index", "reference/laws", "reference/glossary"]
 WHOLE += ["training/parameter_server"]
 """What a translated edition has completely; of other pages it has at least the title."""
-SAID = re.compile(r"""\bsay\(\s*(?P<q>["'])(?P<words>(?:(?!(?P=q))[^\\]|\\.)*)(?P=q)\s*\)""")
 Found = list[tuple[str, str, int]]
 """Messages with the file and the line where they stand."""
 
@@ -80,11 +79,12 @@ def once(messages: Found) -> Found:
 
 
 def interface() -> Found:
-    """Words of the site itself: what its code and templates hand to `say`, and fixed lists."""
+    """Words of the site itself: what code, templates and scripts hand to `say`, and fixed lists."""
     found: Found = []
-    for path in [*sorted(EXTENSION.glob("*.py")), *sorted(EXTENSION.glob("templates/*.html"))]:
+    code = [*EXTENSION.glob("*.py"), *EXTENSION.glob("templates/*.html")]
+    for path in sorted([*code, *(BOOK / "_static").glob("*.js")]):
         file, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
-        for said in SAID.finditer(text):
+        for said in translation.SAID.finditer(text):
             found.append((said["words"], file, text.count("\n", 0, said.start()) + 1))
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     settings = config["sphinx"]["config"]

@@ -7,6 +7,10 @@
   const here = document.currentScript.src;
   const make = (name, properties) => Object.assign(document.createElement(name), properties);
 
+  // Words in the language of the page, by the English ones; the build puts them beside the buttons.
+  const words = JSON.parse(document.querySelector(".live").dataset.words || "{}");
+  const say = (text, given = {}) => (words[text] ?? text).replace(/\{(\w+)\}/g, (_, name) => given[name]);
+
   // Python's files, each fetched once and kept for the next worker.
   const NAMES = ["pyodide.js", "pyodide.asm.js", "pyodide.asm.wasm", "pyodide-lock.json", "python_stdlib.zip", "numpy.zip"];
   const arrived = {};
@@ -18,7 +22,7 @@
   const get = (name) => new Promise((resolve, reject) => {
     const script = make("script", { src: new URL(`live/${name}.js`, here).href });
     script.onload = () => { resolve(unpack(arrived[name])); delete arrived[name]; script.remove(); };
-    script.onerror = () => { script.remove(); reject(new Error(`${name} could not be loaded`)); };
+    script.onerror = () => { script.remove(); reject(new Error(say("{name} could not be loaded", { name }))); };
     document.head.append(script);
   });
   let files;
@@ -31,6 +35,7 @@
   // The worker; this function's text becomes its script, so nothing of the page is known in it.
   const worker = () => {
     const LIMIT = 200000;
+    let rest;
     const PRELUDE = `
 import linecache, math, sys, traceback
 import numpy as np
@@ -59,7 +64,7 @@ def run(source, name):
     const write = (text) => {
       if (room < 0) return;
       room -= text.length;
-      postMessage({ text: room < 0 ? "… (the rest of the output is left out)\n" : text });
+      postMessage({ text: room < 0 ? `${rest}\n` : text });
     };
     const start = async (given) => {
       const types = { wasm: "application/wasm", json: "application/json" };
@@ -84,6 +89,7 @@ def run(source, name):
     };
     onmessage = async ({ data }) => {
       try {
+        rest = data.rest ?? rest;
         if (data.files) await start(data.files);
         room = LIMIT;
         const began = performance.now();
@@ -144,7 +150,7 @@ def run(source, name):
     const state = bar.querySelector(".live-state");
     const output = make("div", { className: "cell_output live-output", hidden: true });
     const shown = make("pre", { tabIndex: 0 });
-    shown.setAttribute("aria-label", "Output");
+    shown.setAttribute("aria-label", say("Output"));
     shown.setAttribute("role", "region");
     output.append(make("div", { className: "highlight" }));
     output.firstChild.append(shown);
@@ -155,7 +161,7 @@ def run(source, name):
       if (editor) return;
       const frame = make("div", { className: "live-editor" });
       editor = make("textarea", { value: original, spellcheck: false, autocapitalize: "off", autocomplete: "off", wrap: "off" });
-      editor.setAttribute("aria-label", "Code of this cell; Control and Enter runs it");
+      editor.setAttribute("aria-label", say("Code of this cell; Control and Enter runs it"));
       pre.before(frame);
       frame.append(pre, editor);
       pre.setAttribute("aria-hidden", "true");
@@ -198,15 +204,15 @@ def run(source, name):
       halted = false;
       try {
         if (!python) {
-          state.textContent = "Loading Python …";
+          state.textContent = say("Loading Python …");
           const given = await load();
           if (halted) throw new Stopped();
           const address = URL.createObjectURL(new Blob([`(${worker})()`], { type: "text/javascript" }));
           python = new Worker(address);
-          answer = await ask({ files: given });
+          answer = await ask({ files: given, rest: say("… (the rest of the output is left out)") });
           URL.revokeObjectURL(address);
         }
-        state.textContent = "Running …";
+        state.textContent = say("Running …");
         const queue = [...cells.values()];
         for (const one of queue.slice(0, queue.findIndex((other) => other.cell === cell) + 1)) {
           if (answer.error || answer.stopped) break;
@@ -221,9 +227,9 @@ def run(source, name):
       if (answer.error) write((/[^\n]$/.test(shown.textContent) ? "\n" : "") + answer.error);
       output.classList.toggle("live-error", Boolean(answer.error));
       const kind = answer.error?.trim().split("\n").pop().split(":")[0];
-      state.textContent = answer.stopped ? "Stopped. The next run begins with a fresh Python."
-        : answer.broken ? "Python could not go on. The next run begins with a fresh one."
-          : answer.error ? `Ended with ${kind}.` : `Done in ${answer.took < 1000 ? `${Math.max(1, Math.round(answer.took))} ms` : `${(answer.took / 1000).toFixed(1)} s`}.`;
+      state.textContent = answer.stopped ? say("Stopped. The next run begins with a fresh Python.")
+        : answer.broken ? say("Python could not go on. The next run begins with a fresh one.")
+          : answer.error ? say("Ended with {kind}.", { kind }) : say("Done in {time}.", { time: answer.took < 1000 ? `${Math.max(1, Math.round(answer.took))} ms` : `${(answer.took / 1000).toFixed(1)} s` });
       const back = document.activeElement === stops;
       busy(false);
       if (back) runs.focus();
@@ -239,7 +245,7 @@ def run(source, name):
       output.hidden = true;
       resets.hidden = true;
       edits.hidden = false;
-      state.textContent = "As it was. The next run begins with a fresh Python.";
+      state.textContent = say("As it was. The next run begins with a fresh Python.");
       edits.focus();
     };
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from docutils import nodes
 
+from .translation import say
+
 
 def line(root: Path, slug: str) -> list[nodes.Node]:
     """Links to Colab and Binder; nothing unless `course.toml` in `root` names the repository."""
@@ -16,8 +18,8 @@ def line(root: Path, slug: str) -> list[nodes.Node]:
     links = launch.links(read_settings(open_course(root), of_class=False), slug)
     if not links:
         return []
-    shown = nodes.paragraph("", "Open it in the browser: ", classes=["lab-links"])
+    shown = nodes.paragraph("", say("Open it in the browser: "), classes=["lab-links"])
     for number, (service, address) in enumerate(links.items()):
-        shown += nodes.Text(" or " if number else "")
+        shown += nodes.Text(say(" or ") if number else "")
         shown += nodes.reference("", service, refuri=address)
     return [shown]

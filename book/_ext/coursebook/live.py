@@ -11,6 +11,7 @@ import ast
 import base64
 import builtins
 import gzip
+import html
 import io
 import json
 import shutil
@@ -25,6 +26,8 @@ from typing import Any
 from docutils import nodes
 from sphinx.util import logging
 
+from .places import BOOK
+from .translation import said_by, say
 from .vendor import NUMPY, PYODIDE, VENDOR, VendorError, package
 
 LOGGER = logging.getLogger(__name__)
@@ -47,13 +50,12 @@ ENGINE = ("pyodide.js", "pyodide.asm.js", "pyodide.asm.wasm", "python_stdlib.zip
 LOCK = "pyodide-lock.json"
 LEFT_OUT = ("/f2py/", "/_examples/", "/_umath_tests", "/_rational_tests", "/_struct_ufunc_tests")
 BAR = (
-    '<div class="live" data-pagefind-ignore>'
-    '<button type="button" class="live-run">Run</button>'
-    '<button type="button" class="live-edit">Edit</button>'
-    '<button type="button" class="live-stop" hidden>Stop</button>'
-    '<button type="button" class="live-reset" hidden>Reset</button>'
-    '<span class="live-state" role="status">'
-    "Runs in this page; the first time it loads {size:.0f} MB.</span></div>"
+    '<div class="live" data-pagefind-ignore{words}>'
+    '<button type="button" class="live-run">{run}</button>'
+    '<button type="button" class="live-edit">{edit}</button>'
+    '<button type="button" class="live-stop" hidden>{stop}</button>'
+    '<button type="button" class="live-reset" hidden>{reset}</button>'
+    '<span class="live-state" role="status">{state}</span></div>'
 )
 
 
@@ -168,11 +170,25 @@ def judge(code: str, known: set[str]) -> tuple[str, set[str]]:
     return "", defined
 
 
+def buttons(megabytes: float) -> str:
+    """The bar in the language of this build, with the words that the script will need."""
+    words = said_by(BOOK / "_static" / "live.js")
+    state = say("Runs in this page; the first time it loads {size:.0f} MB.")
+    return BAR.format(
+        words=f' data-words="{html.escape(words)}"' if words else "",
+        run=say("Run"),
+        edit=say("Edit"),
+        stop=say("Stop"),
+        reset=say("Reset"),
+        state=state.format(size=megabytes),
+    )
+
+
 def add(app: Any, doctree: nodes.document, docname: str) -> None:
     """Put the buttons under the code."""
     if app.builder.name != "html" or app.coursebook_live is None:
         return
-    bar = BAR.format(size=size(app.coursebook_live))
+    bar = buttons(size(app.coursebook_live))
     for cell, _ in cells(doctree):
         source = next(
             (part for part in cell.findall(nodes.container) if "cell_input" in part["classes"]),

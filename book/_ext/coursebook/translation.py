@@ -29,6 +29,9 @@ EDITIONS = {"en": ("", "English"), "zh_CN": ("zh/", "中文")}
 HALF = 0.5
 """A page with a smaller share of translated messages counts as not translated."""
 
+SAID = re.compile(r"""\bsay\(\s*(?P<q>["'])(?P<words>(?:(?!(?P=q))[^\\]|\\.)*)(?P=q)""")
+"""A message in code or in a template: what is handed to `say`."""
+
 current = SOURCE
 
 
@@ -72,6 +75,14 @@ def said(page: str, text: str) -> str:
 def say(text: str) -> str:
     """A text of the site itself in the language of this build."""
     return said("interface", text)
+
+
+def said_by(script: Path) -> str:
+    """The messages of a script in the language of this build, as JSON; nothing for English."""
+    if current == SOURCE:
+        return ""
+    messages = [found["words"] for found in SAID.finditer(script.read_text(encoding="utf-8"))]
+    return json.dumps({text: say(text) for text in messages}, ensure_ascii=False)
 
 
 def translate(app: Any, docname: str, source: list[str]) -> None:
