@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -19,7 +20,7 @@ from test_book_browser import browser, open_page, server  # noqa: F401
 
 sys.path.insert(0, str(ROOT / "tools"))
 import book_words
-from coursebook import messages, translation
+from coursebook import live, messages, translation
 
 CHINESE = "zh_CN"
 ENOUGH = 0.9
@@ -120,6 +121,29 @@ def test_whatever_is_not_translated_says_so() -> None:
         asked = [message for message, _ in messages.collect(source)]
         lacking = sum(message not in known for message in asked)
         assert ('class="untranslated' in text) == (lacking > 0), name
+
+
+def test_buttons_and_calculators_speak_chinese() -> None:
+    """Also what their scripts say later: the page carries every word of theirs."""
+    text, _ = read("training/memory")
+    box = re.search(
+        r'data-calculator="zero"(.*?)<script[^>]* class="calculator-words">(.*?)</script>',
+        text,
+        re.DOTALL,
+    )
+    assert box is not None
+    for words in ("Try it", "Given", "devices", "optimiser", "billion", "Stage", "fits"):
+        assert words not in box[1]
+    script = (live.BOOK / "_static" / "calculators.js").read_text(encoding="utf-8")
+    assert set(json.loads(box[2])) == {
+        found["words"] for found in translation.SAID.finditer(script)
+    }
+    if 'class="live"' not in text:
+        pytest.skip("Python for the page cannot be had, so there are no buttons")
+    assert re.findall(r'class="live-\w+"(?: hidden)?>(.*?)<', text)[:4] == [
+        "运行", "编辑", "停止", "还原",
+    ]  # fmt: skip
+    assert "Loading Python …&quot;: &quot;正在加载" in text
 
 
 def test_every_page_leads_to_the_same_page_in_the_other_language() -> None:

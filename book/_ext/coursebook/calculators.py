@@ -14,10 +14,12 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from .places import BOOK
+from .translation import said_by
 from .vendor import node
 
 SCRIPT = BOOK / "_static" / "calculators.js"
 DRAW = """
+globalThis.coursebookWords = JSON.parse(process.argv[2] || "{}");
 const { calculators, render } = require(process.argv[1]);
 const names = Object.keys(calculators);
 process.stdout.write(JSON.stringify(Object.fromEntries(names.map((name) => [name, render(name)]))));
@@ -43,12 +45,16 @@ class Calculator(SphinxDirective):
 def drawn(env: Any) -> dict[str, str]:
     """The HTML of every calculator at its first values; node is asked once in a build."""
     if not hasattr(env.app, "coursebook_calculators"):
+        words = said_by(SCRIPT)
         done = subprocess.run(
-            [str(node()), "-e", DRAW, str(SCRIPT)],
+            [str(node()), "-e", DRAW, str(SCRIPT), words],
             capture_output=True,
             encoding="utf-8",
             check=True,
         )
-        env.app.coursebook_calculators = json.loads(done.stdout)
+        handed = f'<script type="application/json" class="calculator-words">{words}</script>'
+        env.app.coursebook_calculators = {
+            name: text + (handed if words else "") for name, text in json.loads(done.stdout).items()
+        }
     result: dict[str, str] = env.app.coursebook_calculators
     return result
