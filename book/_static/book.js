@@ -40,17 +40,19 @@
   contents.addEventListener("click", (event) => event.target.closest("a") && show(false));
 
   // Long lines of code may reach into an empty margin; what still overflows scrolls by keyboard.
-  // Boxes are measured a few at a time: a section that is not on the screen is laid out for it.
+  // Boxes are measured a few at a time; those that a browser has not laid out yet count as too
+  // narrow until it does.
   const SCROLLS = "div.highlight pre, .table-frame, div.math, table.laws td";
   const SLICE = 6; // milliseconds; four times as long on a phone
   const overflows = (box) => box.scrollWidth > box.clientWidth;
+  const waits = (box) => box.firstElementChild?.checkVisibility?.({ contentVisibilityAuto: true }) === false;
   const later = window.requestIdleCallback || ((work) => setTimeout(work, 50));
   const reach = (boxes, done) => later(() => {
     const measured = [];
     const until = performance.now() + SLICE;
     while (boxes.length && performance.now() < until) {
       const box = boxes.shift();
-      measured.push([box, overflows(box)]);
+      measured.push([box, waits(box) || overflows(box)]);
     }
     for (const [box, over] of measured) {
       if (over) box.tabIndex = 0;
@@ -74,6 +76,9 @@
     reach(all(SCROLLS), () => root.classList.add("settled"));
   }, { timeout: 500 }));
   addEventListener("resize", () => reach(all(SCROLLS)));
+  document.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+    if (!skipped) reach([target, ...all(SCROLLS, target)].filter((box) => box.matches(SCROLLS)));
+  }, true);
   document.addEventListener("toggle", (event) => reach(all(SCROLLS, event.target)), true);
 
   // Copy a block of code.

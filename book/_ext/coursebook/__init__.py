@@ -109,4 +109,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_node(nodes.table, override=True, html=frames, singlehtml=frames)
     notes = (tables.visit_note, tables.depart_note)
     app.add_node(nodes.sidebar, override=True, html=notes, singlehtml=notes)
+    works = (tables.visit_work, tables.depart_work)
+    app.add_node(nodes.citation, override=True, html=works, singlehtml=works)
     return {"version": VERSION, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Tables scroll within a frame of their own, and notes in the margin are said to be notes."""
+"""Tables scroll within a frame of their own; margin notes and cited works get sound roles."""
 
 from __future__ import annotations
 
@@ -29,3 +29,15 @@ def visit_note(translator: Any, note: nodes.sidebar) -> None:
 def depart_note(translator: Any, note: nodes.sidebar) -> None:
     """Close the note."""
     type(translator).depart_sidebar(translator, note)
+
+
+def visit_work(translator: Any, work: nodes.citation) -> None:
+    """An item of the bibliography: the role that docutils gives it is deprecated."""
+    type(translator).visit_citation(translator, work)
+    role = 'role="doc-biblioentry"'
+    translator.body[-1] = translator.body[-1].replace(role, 'role="listitem"', 1)
+
+
+def depart_work(translator: Any, work: nodes.citation) -> None:
+    """Close the item."""
+    type(translator).depart_citation(translator, work)
