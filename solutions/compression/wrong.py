@@ -157,6 +157,27 @@ def stretch(values, like, axis):
     return np.asarray(values) if axis is None else np.reshape(values, shape)
 
 
+# %% quantise: adds the zero-point before it rounds
+def quantise(x, scale, zero, qmin, qmax, axis=None):
+    x = np.asarray(x, np.float64)
+    if np.isnan(x).any():
+        raise ValueError("NaN")
+    code = np.rint(x / stretch(scale, x, axis) + stretch(zero, x, axis))
+    return np.clip(code, qmin, qmax).astype(np.int8)
+
+
+def dequantise(q, scale, zero, axis=None):
+    q = np.asarray(q, np.int32)
+    return (stretch(scale, q, axis) * (q - stretch(zero, q, axis))).astype(np.float32)
+
+
+def stretch(values, like, axis):
+    shape = [1] * like.ndim
+    if axis is not None:
+        shape[axis] = -1
+    return np.asarray(values) if axis is None else np.reshape(values, shape)
+
+
 # %% calibrate: keeps every sample
 class Calibrator:
     def __init__(self):

@@ -126,7 +126,7 @@ expect_close(
     np.array(_desk.sent) - 100,
     [0.25, 2.0, 2.0, 4.0],
     "seconds at which four requests left; due at 0.25, 1, 1.25, 4, the second is held up for 1 s",
-    look="a request that is overdue is sent at once; the fourth is due at 4 s for all that",
+    look="due times count from the clock's time at the call; what is overdue is sent at once, and the fourth is due at 4 s for all that",
 )
 expect_close(
     _latencies,
@@ -135,7 +135,12 @@ expect_close(
     look="the time of the answer minus the time at which the request was due",
 )
 _report = report(np.array([3.0, 1.0, math.inf, 2.0]), 2.0, 8.0)
-expect_equal(_report["p50"], 2.0, "p50 of latencies 3, 1, inf, 2")
+expect_equal(
+    _report["p50"],
+    2.0,
+    "p50 of latencies 3, 1, inf, 2",
+    "one of the latencies, not a value between two of them, as np.percentile gives",
+)
 expect_equal(_report["p99"], math.inf, "p99 of them: one request was never answered")
 expect_equal(_report["goodput"], 0.25, "two answers within 2 s, in 8 s")
 expect_equal(len(arrivals(10.0, 7, 1)), 7, "the number of arrivals")
@@ -147,7 +152,13 @@ for rate, seed in ((0.5, 1), (40.0, 2), (3000.0, 3)):
     expect_equal(times.shape, (20_000,), f"arrivals({rate}, 20000, {seed}): the shape")
     gaps = np.diff(times, prepend=0.0) * rate
     expect(gaps.min() > 0, f"arrivals({rate}, 20000, {seed}): times must ascend from above 0")
-    expect_close(gaps.mean(), 1.0, f"rate {rate}: mean gap times rate", rtol=0.05)
+    expect_close(
+        gaps.mean(),
+        1.0,
+        f"rate {rate}: mean gap times rate",
+        rtol=0.05,
+        look="NumPy's exponential takes the mean, which is 1 / rate",
+    )
     for limit in (0.5, 1.0, 2.0, 3.0):
         expect_close(
             float(np.mean(gaps > limit)),
@@ -208,7 +219,9 @@ for trial in range(30):
         at = leaves[-1] + held
     late = np.array(road.left) - np.array(leaves)
     expect(
-        late.min() > -1e-6, f"{what}: request {int(late.argmin())} leaves before it is due", "sleep"
+        late.min() > -1e-6,
+        f"{what}: request {int(late.argmin())} leaves before it is due; the clock showed {start:g} at the call",
+        "due times count from clock.now() at the call; sleep with clock.sleep",
     )
     expect(
         late.max() < 1e-6,
@@ -245,7 +258,7 @@ for trial in range(30):
         expect(
             np.mean(latencies <= value) >= share - 1e-12,
             f"{name} of {n} latencies is {value}: only {np.mean(latencies <= value):.1%} do not exceed it",
-            "all requests count, also those that were never answered",
+            "all requests count, also those that were never answered; nothing is interpolated",
         )
         smaller = latencies[latencies < value]
         expect(
@@ -544,7 +557,12 @@ expect_equal(
 expect_equal(model.most, 1, "calls of the model at one time")
 for thread in range(1, 65):
     seen = [item for batch in model.batches for item in batch if item // 1000 == thread]
-    expect_equal(seen, sorted(seen), f"the order in which the model got the items of one thread")
+    expect_equal(
+        seen,
+        sorted(seen),
+        f"the order in which the model got the items of thread {thread}",
+        "the oldest first, in a batch too",
+    )
 within(8, batcher.close, "close")
 
 model = Model(gated=True)
@@ -795,7 +813,12 @@ def check(times, max_batch, max_wait, alpha, beta):
             atol=1e-9,
             look="max_wait counts from the arrival of the batch's first request, also while the model is busy",
         )
-        expect_equal(int(size), int(fair), f"{place}: its size, started at {start:.4f}")
+        expect_equal(
+            int(size),
+            int(fair),
+            f"{place}: its size, started at {start:.4f}",
+            "all that have arrived by then, also at that very moment, up to max_batch",
+        )
     expect_close(finish, right_finish, f"{what}: when the requests are answered", rtol=0, atol=1e-9)
 
 
@@ -979,6 +1002,13 @@ for trial in range(60):
             "throughput of the largest batch within the objective; whole servers, at least one",
         )
 
+expect_equal(
+    student.batch_range(1.0, 0.5, 1.0, 10.0, 64),
+    (3, 8),
+    "batch_range with alpha 1, beta 0.5, rate 1, slo 10: batches of 2 finish just as many as arrive",
+    "more than `rate` must finish in each second: with as many the queue never gets shorter",
+)
+
 # %% hints sizing [markdown]
 # 1. What does one measurement of 90 s among three do to a mean, and what to a median? And how long may a single batch take if the unluckiest
 #    request must sit through two?
@@ -1098,6 +1128,7 @@ for load in (0.05, 0.3, 0.7, 0.95, 0.999):
             service / (1 - load),
             f"mmc at load {load}, service {service} s, one server",
             rtol=1e-9,
+            look="the share that waits is Erlang C; Erlang B is the share that a system without a queue refuses",
         )
 for load, servers in ((1.0, 1), (1.0, 7), (1.3, 3)):
     expect_equal(student.md1(load, 1.0), math.inf, f"md1 at load {load}")
@@ -1135,7 +1166,7 @@ for load in (0.2, 0.6, 0.9):
         (ref.md1(load / 0.01, 0.01), 1.0),
         f"batch_queue with max_batch 1 at load {load}: M/D/1",
         rtol=2e-3,
-        look="the cut-off must be far beyond the queue that this load makes",
+        look="a cycle that begins with nobody also has a sleep of 1 / rate; and the cut-off must be far beyond the queue",
     )
 for rate, alpha, beta, most in (
     (20.0, 0.01, 0.0, 4),
@@ -1233,7 +1264,7 @@ for shrink, step, largest in ((0.9, 1, 64), (0.5, 2, 32), (0.75, 3, 20), (0.9, 1
     size = 1
     for turn in range(70):
         late = bool(random.random() < (0.1 if turn < 40 else 0.5))
-        batch = size if random.random() < 0.7 else max(1, size // 2)
+        batch = size if random.random() < 0.7 else int(random.choice([max(1, size // 2), size + 2]))
         control.update(batch, 0.021 if late else 0.02)
         got = int(control.size)
         what = (
@@ -1245,7 +1276,7 @@ for shrink, step, largest in ((0.9, 1, 64), (0.5, 2, 32), (0.75, 3, 20), (0.9, 1
             look = "int(size * shrink), at least one less, never below 1"
         else:
             right = min(size + step, largest) if batch >= size else size
-            look = "only a full batch says something about a larger one"
+            look = "slo itself is in time; a batch of `size` or more is full, and only such a one says something about larger ones"
         expect_equal(got, right, what, look)
         size = got
 
@@ -1338,6 +1369,11 @@ def _check(deadlines, alpha, beta, max_batch, most):
         expect(1 <= len(batch) <= max_batch, f"{what}: a batch of {len(batch)}")
         for place in batch:
             expect(
+                place in range(len(deadlines)),
+                f"{what}: the plan {batches} names {place}",
+                "batches are lists of places in `deadlines`, from 0 on",
+            )
+            expect(
                 at <= deadlines[place] + 1e-9,
                 f"{what}: request {place} is answered at {at:g}",
                 "all requests of a batch are answered when the batch ends",
@@ -1396,7 +1432,7 @@ def check(deadlines, now, alpha, beta, max_batch, most):
         expect(
             not late,
             f"{what}: in the plan {batches} requests {late} are answered at {at:.4f}, after their deadline",
-            "a larger batch ends later for everybody in it; what is too late must not run at all",
+            "the first batch begins at `now`; a larger one ends later for everybody in it; what is too late must not run",
         )
     expect_equal(
         len(places),
@@ -1408,6 +1444,7 @@ def check(deadlines, now, alpha, beta, max_batch, most):
 
 check([], 3.0, 1.0, 1.0, 4, 0)
 check([3.5], 3.0, 1.0, 0.0, 4, 0)
+check([6.0, 12.0, 12.0], 3.0, 2.0, 1.0, 4, 3)  # answered at the deadline is in time
 for trial in range(40):
     n = int(random.integers(1, 7))
     alpha, beta = float(random.choice([0.3, 1.0, 2.0])), float(random.choice([0.0, 0.21, 0.83]))

@@ -538,6 +538,34 @@ def servers(alpha, beta, rate, slo, busy, largest):
     return max(1, math.ceil(rate * (alpha + beta) / busy))
 
 
+# %% sizing: a server that only just keeps up
+def fit_latency(sizes, seconds):
+    b = sorted(set(sizes))
+    t = [np.median([s for size, s in zip(sizes, seconds) if size == value]) for value in b]
+    beta, alpha = np.polyfit(b, t, 1)
+    if beta < 0:
+        return float(np.mean(t)), 0.0
+    if alpha < 0:
+        return 0.0, float(np.dot(b, t) / np.dot(b, b))
+    return float(alpha), float(beta)
+
+
+def batch_range(alpha, beta, rate, slo, largest):
+    good = [
+        b
+        for b in range(1, largest + 1)
+        if rate * (alpha + beta * b) <= b and alpha + beta * b <= slo / 2
+    ]
+    return (good[0], good[-1]) if good else None
+
+
+def servers(alpha, beta, rate, slo, busy, largest):
+    if 2 * (alpha + beta) > slo:
+        raise ValueError("impossible")
+    b = batch_range(alpha, beta, 0.0, slo, largest)[1]
+    return max(1, math.ceil(rate * (alpha + beta * b) / b / busy))
+
+
 # %% sizing: clips a negative price instead of fitting again
 def fit_latency(sizes, seconds):
     b = sorted(set(sizes))
@@ -689,6 +717,18 @@ class AIMD:
         if seconds > self.slo:
             self.size = int(self.size * self.shrink)
         elif batch >= self.size:
+            self.size = min(self.size + self.step, self.largest)
+
+
+# %% adaptive: a batch above the size is not full
+class AIMD:
+    def __init__(self, slo, largest=64, step=1, shrink=0.9):
+        self.slo, self.largest, self.step, self.shrink, self.size = slo, largest, step, shrink, 1
+
+    def update(self, batch, seconds):
+        if seconds > self.slo:
+            self.size = max(1, min(int(self.size * self.shrink), self.size - 1))
+        elif batch == self.size:
             self.size = min(self.size + self.step, self.largest)
 
 
