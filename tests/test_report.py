@@ -225,6 +225,7 @@ def test_points_beyond_the_labs_are_drawn() -> None:
     assert [len(set(heights)) for heights in corners] == [1] * 19 + [2]
 
 
+@pytest.mark.browser
 def test_feedback_is_whole_on_a_phone_and_on_paper(course: Course) -> None:
     from playwright.sync_api import sync_playwright
 
